@@ -1,0 +1,40 @@
+# make demo: the whole job on the built-in images.   make test: every check.   make slow: the long checks as well.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Ray's own token authentication is for clusters; what starts here listens on this machine only.
+export RAY_AUTH_MODE ?= disabled
+
+.PHONY: demo test slow lint format clean
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/gan-distributed prepare builtin:fashion-mnist demo/data --resolution 32
+	$(BIN)/python -m gan_distributed.train --config jobs/demo.yaml
+	@echo "Pictures: demo/runs/demo/samples/  More: $(BIN)/gan-distributed generate demo/runs/demo demo/pictures --num 64 --grid"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(STAMP) lint
+	tests/install_prometheus.sh
+	$(BIN)/python -m pytest -m 'not slow'
+
+slow: $(STAMP)
+	tests/install_prometheus.sh
+	$(BIN)/python -m pytest -m slow
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo

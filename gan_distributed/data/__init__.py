@@ -1,0 +1,1 @@
+"""From files at URLs to batches: sources, manifest, shards, order, stream."""

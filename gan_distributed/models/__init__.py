@@ -1,0 +1,1 @@
+"""Network families, one file each: a generator and its mirrored discriminator."""

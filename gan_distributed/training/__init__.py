@@ -1,0 +1,1 @@
+"""The training loop and all it owns: losses, steps, state, checkpoints, metrics."""
