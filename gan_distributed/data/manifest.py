@@ -22,7 +22,7 @@ MANIFEST_NAME = "manifest.json"
 Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 # A path below the data set's folder, never out of it.
-RelativePath = Annotated[str, Field(pattern=r"^(?!/)(?!.*\.\.)[\w./-]+$")]
+RelativePath = Annotated[str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")]
 
 
 class _Section(BaseModel):
@@ -87,9 +87,9 @@ class Manifest(_Section):
             self.class_histogram is None
         ):
             raise ValueError("labels, class_names and class_histogram must be given together")
-        if self.class_names is not None and self.class_histogram is not None:
-            if len(self.class_names) != len(self.class_histogram) or sum(self.class_histogram) != self.num_images:
-                raise ValueError("class_histogram does not fit class_names and num_images")
+        histogram = self.class_histogram
+        if histogram is not None and (len(histogram) != self.num_classes or sum(histogram) != self.num_images):
+            raise ValueError("class_histogram does not fit class_names and num_images")
         if self.blocks.bytes != 4 * len(self.block_lengths):
             raise ValueError(f"{self.blocks.path}: {self.blocks.bytes} bytes are not 4 for each of the blocks")
         return self

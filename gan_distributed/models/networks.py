@@ -1,0 +1,59 @@
+"""Builds the two networks of a family for a data set. Holds no architecture."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gan_distributed.config import ModelConfig
+from gan_distributed.errors import ConfigError
+from gan_distributed.models import dcgan
+
+_FAMILIES = {"dcgan": dcgan}
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What the networks must know of the images: size, channels and classes (0: no labels)."""
+
+    resolution: int
+    channels: int
+    num_classes: int
+
+
+def build_generator(config: ModelConfig, images: ImageSpec, seed: int) -> nn.Module:
+    """The generator on the CPU in float32, with its first weights."""
+    return _build("Generator", "generator", config, images, seed)
+
+
+def build_discriminator(config: ModelConfig, images: ImageSpec, seed: int) -> nn.Module:
+    """The discriminator on the CPU in float32, with its first weights."""
+    return _build("Discriminator", "discriminator", config, images, seed)
+
+
+def _build(class_name: str, name: str, config: ModelConfig, images: ImageSpec, seed: int) -> nn.Module:
+    if config.conditional and not images.num_classes:
+        raise ConfigError(
+            "model.conditional is true, the data set has no labels; prepare it from sub-folders or with labels.csv, "
+            "or --set model.conditional=false"
+        )
+    if config.conditional and images.num_classes == 1:
+        raise ConfigError("model.conditional is true, the data set has one class; --set model.conditional=false")
+    family = _FAMILIES[config.family]
+    num_classes = images.num_classes if config.conditional else 0
+    # On the meta device the layers' own initialisers draw nothing from the global generator.
+    with torch.device("meta"):
+        network: nn.Module = getattr(family, class_name)(config, images.resolution, images.channels, num_classes)
+    network.to_empty(device="cpu")
+    family.initialize(network, seed, name)
+    return network
+
+
+def images_from_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """uint8 [N, H, W, C] to float [N, C, H, W] in [-1, 1], channels last in memory, on the rows' device."""
+    return rows.permute(0, 3, 1, 2).to(dtype).div_(127.5).sub_(1.0)
+
+
+def rows_from_images(images: Tensor) -> Tensor:
+    """Float [N, C, H, W] in [-1, 1] to uint8 [N, H, W, C]."""
+    return images.add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

@@ -1,0 +1,19 @@
+"""The exponential moving average of the generator's weights, by half-life in images."""
+
+import torch
+from torch import Tensor, nn
+
+
+def ema_weight(batch_images: int, halflife_kimg: float | None) -> float:
+    """How much of the average is kept over one step: 0.5 ^ (images / half-life); 0 where averaging is off."""
+    return 0.0 if halflife_kimg is None else 0.5 ** (batch_images / (1000 * halflife_kimg))
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, network: nn.Module, keep: float, ok: Tensor) -> None:
+    """Average = keep x average + (1 - keep) x network, weights and running statistics, where ok (bool []) is true."""
+    olds = [*average.parameters(), *average.buffers()]
+    news = [*network.parameters(), *network.buffers()]
+    for old, new in zip(olds, torch._foreach_lerp(olds, news, 1.0 - keep), strict=True):
+        # A product with 0 would let a NaN through, and turn -0.0 into 0.0.
+        old.copy_(torch.where(ok, new, old))
