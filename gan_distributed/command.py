@@ -17,7 +17,6 @@ def run(*functions: Callable[..., Any], name: str | None = None) -> None:
 
     A GanError is printed as its message alone; anything else is a bug and keeps its traceback.
     """
-    import click
     import typer
 
     app = typer.Typer(
@@ -29,11 +28,13 @@ def run(*functions: Callable[..., Any], name: str | None = None) -> None:
     )
     for function in functions:
         app.command(function.__name__)(function)
+    # typer brings its own copy of click in some releases; its errors are found through typer.
+    usage_error: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.Abort:
+    except typer.Abort:
         sys.exit(EXIT_INTERRUPTED)
-    except click.ClickException as error:
+    except usage_error as error:
         error.show()
         sys.exit(EXIT_INPUT_WRONG)
     except GanError as error:
@@ -59,3 +60,5 @@ def log_to_stderr() -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    # It logs a traceback before the error that we tell in one line.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)

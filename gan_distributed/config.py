@@ -94,7 +94,9 @@ class OptimizerConfig(Section):
 class EmaConfig(Section):
     """The averaged generator that samples and generate use."""
 
-    halflife_kimg: Positive | None = Field(10.0, description="half-life of the weight average; null: no averaging")
+    halflife_kimg: Positive | None = Field(
+        10.0, description="half-life of the weight average, at most 5% of the run so far; null: none"
+    )
 
 
 class TrainingConfig(Section):
@@ -146,6 +148,13 @@ class ClusterConfig(Section):
     collective_timeout_s: Positive = Field(300.0, description="how long a rank waits for the others in a reduction")
 
 
+class Recorded(Section):
+    """What a run wrote beside its configuration; nothing that a user sets."""
+
+    digest: str = Field(description="sha256 of the fields that decide the result")
+    dataset: str = Field(description="fingerprint of the data set")
+
+
 class Config(Section):
     """Everything that decides a run."""
 
@@ -162,6 +171,7 @@ class Config(Section):
     samples: SamplesConfig = SamplesConfig()
     metrics: MetricsConfig = MetricsConfig()
     cluster: ClusterConfig = ClusterConfig()
+    recorded: Recorded | None = Field(None, description="written by train into a run's config.yaml")
 
     @field_validator("run_id", mode="before")
     @classmethod
@@ -211,6 +221,7 @@ _FREE = (
     "samples.",
     "metrics.",
     "cluster.",
+    "recorded",
 )
 
 
@@ -318,6 +329,9 @@ def _explain(error: ValidationError) -> list[str]:
     mistakes: dict[str, list[str]] = {}
     found: dict[str, str] = {}
     for mistake in error.errors():
+        if mistake["type"] == "float_type" and isinstance(mistake["input"], dict):
+            # A schedule is meant: its own mistakes say more than that it is no number.
+            continue
         # Members of a union add their own names to the path; users know only the keys.
         keys = [str(part) for part in mistake["loc"] if str(part).isidentifier() and str(part) not in _UNION_NAMES]
         path = ".".join(keys)

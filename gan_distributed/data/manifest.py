@@ -133,6 +133,12 @@ class Manifest(_Section):
         rows = np.array([shard.rows for shard in self.shards], dtype=np.int64)
         return np.cumsum(rows) - rows
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Manifest) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
     def to_json(self) -> bytes:
         """The canonical JSON: sorted keys, no spaces."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode()
@@ -160,7 +166,7 @@ def load_manifest(url: str, fingerprint: str | None = None) -> Manifest:
         ) from error
     try:
         content = json.loads(found)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not JSON ({error}); run the same `prepare` command again") from error
     if not isinstance(content, dict) or "format_version" not in content:
         raise DataError(f"{place}: not a manifest of a prepared data set; prepare into another folder")

@@ -165,14 +165,28 @@ def names(url: str) -> list[str]:
 
 
 def walk(url: str) -> Iterator[tuple[str, int]]:
-    """(path relative to `url`, bytes) of every object below a folder, folder by folder in sorted order."""
+    """(path relative to `url`, bytes) of every object below a folder, in sorted order; linked folders are followed."""
     filesystem, path = _open(url)
-    root = path.rstrip("/")
-    for folder, _, files in filesystem.walk(path, detail=True):
-        relative = folder.rstrip("/")[len(root) :].strip("/")
-        for name in sorted(files):
-            if name and not name.startswith(_TEMPORARY):
-                yield (f"{relative}/{name}" if relative else name), int(files[name]["size"])
+    yield from _walk(url, filesystem, path.rstrip("/"), "", {os.path.realpath(path)})
+
+
+def _walk(url: str, filesystem: Any, folder: str, prefix: str, above: set[str]) -> Iterator[tuple[str, int]]:
+    try:
+        entries: list[dict[str, Any]] = _retrying(url, lambda: filesystem.ls(folder, detail=True, refresh=True))
+    except MissingError:
+        return
+    for entry in sorted(entries, key=lambda entry: str(entry["name"])):
+        place = str(entry["name"]).rstrip("/")
+        name = place.rsplit("/", 1)[-1]
+        if not name or place == folder or name.startswith(_TEMPORARY):
+            continue
+        if entry["type"] == "directory" or (entry.get("islink") and os.path.isdir(place)):
+            real = os.path.realpath(place)
+            # A link to a folder above would go round for ever.
+            if real not in above:
+                yield from _walk(url, filesystem, place, f"{prefix}{name}/", above | {real})
+        else:
+            yield prefix + name, int(entry["size"] or 0)
 
 
 def delete(url: str) -> None:
@@ -217,7 +231,10 @@ def _open(url: str) -> tuple[Any, str]:
 
 
 def _write_local(path: Path, data: bytes, replace: bool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:
+        raise PermissionError(f"the folder {path.parent} cannot be made") from error
     handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

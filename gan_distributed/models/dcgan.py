@@ -54,7 +54,8 @@ class Generator(nn.Module):
         for norm, conv in zip(self.norms, self.convs, strict=False):
             x = conv(functional.relu(norm(x, context)))
         x = functional.relu(self.norms[-1](x, context))
-        return self.to_image(x).tanh()
+        images: Tensor = self.to_image(x).tanh()
+        return images
 
 
 class Discriminator(nn.Module):
@@ -75,7 +76,7 @@ class Discriminator(nn.Module):
         )
         self.to_logit = nn.Conv2d(widths[-1], 1, _FIRST_SIZE)
         if num_classes:
-            self.embed = nn.Embedding(num_classes, widths[-1])
+            self.embed = nn.Embedding(num_classes, widths[-1] * _FIRST_SIZE**2)
 
     def forward(self, images: Tensor, labels: Tensor, context: BatchContext | None = None) -> Tensor:
         """images: float [N, C, H, W] in [-1, 1].   labels: int64 [N].   Returns logits, float [N]."""
@@ -87,7 +88,7 @@ class Discriminator(nn.Module):
             x = self.dropouts[index + 1](functional.leaky_relu(x, 0.2), context)
         logits: Tensor = self.to_logit(x).flatten()
         if self.num_classes:
-            logits = logits + (self.embed(labels) * x.mean((2, 3))).sum(1)
+            logits = logits + (self.embed(labels) * x.flatten(1)).sum(1)
         return logits
 
 

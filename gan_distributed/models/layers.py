@@ -71,18 +71,26 @@ class BatchNorm(nn.Module):
             sums = functional.one_hot(groups, context.num_groups).to(samples.dtype).T @ samples
         if context.shared:
             sums = context.sum_over_ranks(sums)
-        count = sums[:, -1:]
+        # A group without samples on this rank, where groups are not shared, stays out of everything as zeros.
+        count = sums[:, -1:].clamp_min(1.0)
         mean, mean_square = (sums[:, :-1] / count).chunk(2, dim=1)
         variance = (mean_square - mean.square()).clamp_min(0.0)
         with torch.no_grad():
-            # Over groups: the mean of their means and of their unbiased variances.
-            self.observed.append((mean.mean(0), (variance * count / (count - 1)).mean(0)))
+            # Over groups: the mean of their means and of their unbiased variances; this rank's addend to it.
+            unbiased = variance * count / (count - 1).clamp_min(1.0)
+            self.observed.append((mean.sum(0) / context.num_groups, unbiased.sum(0) / context.num_groups))
         scale = (variance + self.eps).rsqrt() * self.weight
         offset = self.bias - mean * scale
         if groups is not None:
             scale, offset = scale[groups], offset[groups]
         y = wide * scale[:, :, None, None] + offset[:, :, None, None]
         return y.to(x.dtype)
+
+
+def observed_statistics(network: nn.Module) -> list[Tensor]:
+    """Every mean and variance that a network's layers observed since they were last moved or discarded."""
+    layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm)]
+    return [statistic for layer in layers for pair in layer.observed for statistic in pair]
 
 
 def commit_statistics(network: nn.Module, ok: Tensor, momentum: float = 0.1) -> None:

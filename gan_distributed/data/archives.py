@@ -1,0 +1,148 @@
+"""Images inside archives: zip, tar, compressed tar. Members are read in place, never extracted to their paths."""
+
+import gzip
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Protocol
+
+from gan_distributed.data import storage
+from gan_distributed.data.entries import MAX_IMAGE_BYTES, BadImageError, Entry, oversized, plain_name
+from gan_distributed.data.spool import damaged, spooling
+from gan_distributed.errors import DataError, StorageError
+
+# A header of a tar may be of any declared length; one of more is not an archive of images.
+_MAX_HEADER_BYTES = 16 * 2**20
+_COPY_BYTES = 2**20
+_ENCRYPTED = 0x1
+
+
+@dataclass(frozen=True)
+class ZipReader:
+    """Reads members of a zip by their name."""
+
+    url: str
+    threads: int = 1
+
+    def read(self, entry: Entry) -> bytes:
+        """The member's bytes, at most as many as it declares."""
+        if entry.num_bytes > MAX_IMAGE_BYTES:
+            raise oversized(entry)
+        archive = _open_zip(self.url)
+        info = archive.infolist()[entry.position]
+        if info.flag_bits & _ENCRYPTED:
+            raise BadImageError("encrypted in the archive")
+        try:
+            with archive.open(info) as member:
+                return member.read(MAX_IMAGE_BYTES)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise BadImageError(f"damaged in the archive: {error}") from error
+        except NotImplementedError as error:
+            raise BadImageError(f"cannot be unpacked: {error}") from error
+        except OSError as error:
+            raise StorageError(f"{self.url}: {error}; run the same command again") from error
+
+
+@dataclass(frozen=True)
+class RangeReader:
+    """Reads ranges of one object: the members of a tar that is not compressed."""
+
+    url: str
+    threads: int = 1
+
+    def read(self, entry: Entry) -> bytes:
+        """The bytes from the entry's position on."""
+        if entry.num_bytes > MAX_IMAGE_BYTES:
+            raise oversized(entry)
+        return storage.read_range(self.url, entry.position, entry.position + entry.num_bytes)
+
+
+def list_zip(url: str) -> tuple[list[Entry], ZipReader]:
+    """The files in a zip, and their reader. Of two of the same name the later counts."""
+    # The file may have changed since this process opened it.
+    _open_zip.cache_clear()
+    members = {}
+    for position, info in enumerate(_open_zip(url).infolist()):
+        if not info.is_dir():
+            name = plain_name(info.filename)
+            members[name] = Entry(name, None, info.file_size, position, info.CRC)
+    return list(members.values()), ZipReader(url)
+
+
+def list_tar(url: str) -> tuple[list[Entry], RangeReader]:
+    """The files in a tar that is not compressed, and their reader; its headers are read once."""
+    with storage.open_binary(url) as stream:
+        members = {name: Entry(name, None, info.size, info.offset_data) for name, info in _members(url, stream)}
+    threads = 1 if storage.local_path(url) else 16
+    return list(members.values()), RangeReader(url, threads)
+
+
+def unpack_tar_gz(url: str, folder: Path) -> tuple[list[Entry], RangeReader]:
+    """The files in a compressed tar, and their reader: unpacked end to end into one local file in `folder`.
+
+    A compressed stream cannot be read at random. Members that declare too much are listed and not unpacked.
+    """
+    members = {}
+    spool = folder / "members"
+    with storage.open_binary(url) as packed, gzip.GzipFile(fileobj=packed) as stream, spooling(spool) as out:
+        for name, info in _members(url, stream):
+            members[name] = Entry(name, None, info.size, out.tell())
+            if info.size <= MAX_IMAGE_BYTES:
+                _copy(url, stream, out, info.size)
+    return list(members.values()), RangeReader(str(spool))
+
+
+class _Stream(Protocol):
+    def read(self, num_bytes: int, /) -> bytes: ...
+    def seek(self, position: int, /) -> int: ...
+    def tell(self) -> int: ...
+
+
+class _Headers:
+    """A stream for tarfile that refuses to read a header of more than _MAX_HEADER_BYTES into memory."""
+
+    def __init__(self, stream: _Stream) -> None:
+        self._stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, num_bytes: int) -> bytes:
+        if num_bytes > _MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {num_bytes} bytes")
+        return self._stream.read(num_bytes)
+
+
+def _members(url: str, stream: _Stream) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """Name and header of each plain file; the stream stands at the file's bytes."""
+    try:
+        with tarfile.open(fileobj=_Headers(stream), mode="r:") as archive:  # type: ignore[call-overload]
+            while (info := archive.next()) is not None:
+                # tarfile keeps every header; a million of them are a gigabyte.
+                archive.members.clear()
+                if info.isreg() and not info.issparse():
+                    yield plain_name(info.name), info
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise damaged(url, error) from error
+
+
+def _copy(url: str, stream: _Stream, out: IO[bytes], num_bytes: int) -> None:
+    while num_bytes:
+        try:
+            piece = stream.read(min(num_bytes, _COPY_BYTES))
+        except (EOFError, zlib.error, OSError) as error:
+            raise damaged(url, error) from error
+        if not piece:
+            raise DataError(f"{url}: the archive ends within a file; fetch it again")
+        out.write(piece)
+        num_bytes -= len(piece)
+
+
+@lru_cache(maxsize=2)
+def _open_zip(url: str) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(storage.open_binary(url))
+    except (zipfile.BadZipFile, EOFError, ValueError, OSError) as error:
+        raise damaged(url, error) from error

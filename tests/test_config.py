@@ -1,0 +1,92 @@
+"""Recipes: every mistake is told by its key's path, in one line; every recipe of the repository is right."""
+
+from pathlib import Path
+
+import pytest
+
+from gan_distributed.config import differences, load_config, parse_config, parse_overrides
+from gan_distributed.errors import ConfigError
+
+JOBS = sorted((Path(__file__).parent.parent / "jobs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("training.batch_sise", 3, "training.batch_sise: unknown key; did you mean training.batch_size?"),
+        ("traning.batch_size", 3, "traning: unknown key; did you mean training?"),
+        ("training.batch_size", "many", "training.batch_size: Input should be a valid integer"),
+        ("training.batch_size", 0, "training.batch_size: Input should be greater than or equal to 1"),
+        ("optimizer.generator.lr", -1, "optimizer.generator.lr: Input should be greater than 0"),
+        ("optimizer.generator.lr", {"start": 1, "kimg": 2}, "optimizer.generator.lr.end: Field required"),
+        ("training.total_kimg", float("nan"), "training.total_kimg"),
+        ("loss.name", "bse", "loss.name: Input should be 'bce', 'hinge' or 'lsgan', found 'bse'"),
+        ("run_id", "../elsewhere", "run_id"),
+        ("samples.every_kimg", "epok", "samples.every_kimg"),
+        ("model.batch_norm_groups", 3, "model.batch_norm_groups 3 must divide data.num_lanes 64"),
+        ("cluster.workers", 65, "cluster.workers 65 is more than data.num_lanes 64"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_path(key, value, told):
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, {key: value})
+    message = str(caught.value)
+    assert told in message
+    assert "\n" not in message
+
+
+def test_contradiction_names_both_fields():
+    with pytest.raises(ConfigError, match=r"loss: label_smoothing 0.1 needs name bce, not hinge"):
+        load_config(None, {"loss.label_smoothing": 0.1, "loss.name": "hinge"})
+
+
+def test_two_mistakes_are_two_lines():
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, {"seed": -1, "training.x": 1})
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("training: {batch_size: 1}\ntraining: {batch_size: 2}", "'training' twice"),
+        ("- 1", "a recipe is a mapping"),
+        ("a: [", "not YAML"),
+        ("!!python/object/apply:os.system [true]", "not YAML"),
+    ],
+)
+def test_bad_yaml_names_the_file(tmp_path, text, told):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told) as caught:
+        load_config(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_missing_recipe_is_told():
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config("/nowhere.yaml")
+
+
+def test_overrides_are_read_as_yaml_and_win(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("optimizer: {generator: {lr: 1e-3}}\ntraining: {batch_size: 32}\n")
+    config = load_config(str(path), parse_overrides(["training.batch_size=16", "samples.every_kimg=null"]))
+    assert (config.optimizer.generator.lr, config.training.batch_size, config.samples.every_kimg) == (1e-3, 16, None)
+    with pytest.raises(ConfigError, match=r"section\.field=value"):
+        parse_overrides(["training.batch_size"])
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_every_recipe_is_right_and_survives_its_own_yaml(path):
+    config = load_config(str(path))
+    assert parse_config(config.to_yaml(), "resolved") == config
+
+
+def test_identity_leaves_out_where_and_how_often():
+    base = load_config(None)
+    free = {"cluster.workers": 3, "data.url": "x", "output": "y", "checkpoint.every_kimg": 1, "metrics.port": None}
+    assert load_config(None, free).digest == base.digest
+    other = load_config(None, {"loss.r1_gamma": 1.0})
+    assert other.digest != base.digest
+    assert differences(base, other) == {"loss.r1_gamma": (0.0, 1.0)}
