@@ -3,10 +3,17 @@
 import torch
 from torch import Tensor, nn
 
+# The half-life is at most this share of the images seen (StyleGAN2-ADA; Karras et al. 2020), so that the average
+# forgets its start: first weights, and running variances of 1 where the networks' are near 0.01.
+_RAMP_UP = 0.05
 
-def ema_weight(batch_images: int, halflife_kimg: float | None) -> float:
+
+def ema_weight(batch_images: int, halflife_kimg: float | None, seen_images: int) -> float:
     """How much of the average is kept over one step: 0.5 ^ (images / half-life); 0 where averaging is off."""
-    return 0.0 if halflife_kimg is None else 0.5 ** (batch_images / (1000 * halflife_kimg))
+    if halflife_kimg is None:
+        return 0.0
+    halflife_images = min(1000 * halflife_kimg, _RAMP_UP * seen_images)
+    return 0.5 ** (batch_images / halflife_images) if halflife_images else 0.0
 
 
 @torch.no_grad()

@@ -3,14 +3,17 @@
 Gradients are summed in one visible flat reduction a phase: no DDP wrapper, whose buckets break with gradient penalties.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from gan_distributed.errors import GanError
+
+T = TypeVar("T")
 _CPU = torch.device("cpu")
 
 
@@ -27,23 +30,26 @@ class World:
         """The sum over ranks, differentiable any number of times; called by every rank in the same order."""
         if self.size == 1:
             return values
-        summed: Tensor = _SumOverRanks.apply(values)  # type: ignore[no-untyped-call]
+        summed: Tensor = _SumOverRanks.apply(values)
         return summed
 
     def sum_gradients(
         self, gradients: Sequence[Tensor | None], parameters: Sequence[Tensor], extras: Tensor
     ) -> tuple[list[Tensor], Tensor]:
-        """Gradients and extra numbers (float [K]) summed over ranks, in one reduction; an absent gradient is zeros."""
-        filled = [
-            torch.zeros_like(parameter) if gradient is None else gradient
-            for gradient, parameter in zip(gradients, parameters, strict=True)
-        ]
+        """Gradients and extra numbers (float [K]) summed over ranks, in one reduction; an absent gradient is zeros.
+
+        The gradients come back in the parameters' memory layout, which fused optimizers take for granted.
+        """
+        laid_out = [_like(gradient, parameter) for gradient, parameter in zip(gradients, parameters, strict=True)]
         if self.size == 1:
-            return filled, extras
-        flat = torch.cat([extras, *(gradient.flatten() for gradient in filled)])
+            return laid_out, extras
+        # In the order of memory, so that nothing is transposed.
+        flat = torch.cat([extras, *(gradient.as_strided((gradient.numel(),), (1,)) for gradient in laid_out)])
         dist.all_reduce(flat)
-        pieces = flat[len(extras) :].split([gradient.numel() for gradient in filled])
-        summed = [piece.view(gradient.shape) for piece, gradient in zip(pieces, filled, strict=True)]
+        summed, start = [], len(extras)
+        for gradient in laid_out:
+            summed.append(flat.as_strided(gradient.shape, gradient.stride(), start))
+            start += gradient.numel()
         return summed, flat[: len(extras)]
 
     def sum_integers(self, values: Tensor) -> Tensor:
@@ -61,18 +67,34 @@ class World:
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
-    def broadcast_tensors(self, tensors: Sequence[Tensor]) -> None:
-        """Overwrite the tensors with rank 0's."""
-        if self.size > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+    def on_rank_zero(self, function: Callable[[], T]) -> T:
+        """Rank 0 calls the function; every rank gets its picklable result, or raises its GanError."""
+        outcome: tuple[T | None, GanError | None] = (None, None)
+        if self.rank == 0:
+            try:
+                outcome = function(), None
+            except GanError as error:
+                # The other ranks must not wait for a result that never comes.
+                outcome = None, error
+        result, failure = self.broadcast(outcome)
+        if failure is not None:
+            raise failure
+        return cast(T, result)
+
+
+def _like(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    if gradient is None:
+        return torch.zeros_like(parameter)
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 class _SumOverRanks(torch.autograd.Function):
     """All-reduce whose derivative is an all-reduce: every rank's loss depends on every rank's addend."""
 
     @staticmethod
-    def forward(values: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(values: Tensor) -> Tensor:
         summed = values.contiguous().clone()
         dist.all_reduce(summed)
         return summed
@@ -82,6 +104,6 @@ class _SumOverRanks(torch.autograd.Function):
         """Nothing is kept for the derivative."""
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override] # noqa: ARG004
-        summed: Tensor = _SumOverRanks.apply(gradient)  # type: ignore[no-untyped-call]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        summed: Tensor = _SumOverRanks.apply(gradient)
         return summed

@@ -1,0 +1,177 @@
+"""The verb `train`: start or resume a run, on Ray workers or in this process, and tell how it goes.
+
+python -m gan_distributed.train --config jobs/demo.yaml
+"""
+
+import os
+import signal
+import sys
+import uuid
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gan_distributed import command
+from gan_distributed.errors import ConfigError, DataError, InputError
+
+if TYPE_CHECKING:
+    from gan_distributed.config import Config
+    from gan_distributed.training.loop import Outcome
+    from gan_distributed.training.worker import Assignment
+
+
+def train(
+    config: Annotated[str, typer.Option(help="Recipe, a YAML file such as jobs/demo.yaml.")],
+    data: Annotated[str | None, typer.Option(help="Prepared data set: a path, gs://, s3://.")] = None,
+    output: Annotated[str | None, typer.Option(help="Folder or bucket that holds the runs.")] = None,
+    run_id: Annotated[str | None, typer.Option(help="Name of the run; the same name resumes it.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Ray workers; 0 trains in this process, without Ray.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="section.field=value, over the recipe.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run of that name first.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and end.")] = False,
+) -> int:
+    """Train a GAN on a prepared data set, or go on with the run of that name."""
+    from gan_distributed.config import load_config, parse_overrides
+
+    overrides = parse_overrides(set_ or [])
+    shortcuts = {"data.url": data, "output": output, "run_id": run_id, "cluster.workers": workers}
+    given = {key: value for key, value in shortcuts.items() if value is not None}
+    resolved = load_config(config, overrides | given)
+    if dry_run:
+        sys.stdout.write(resolved.to_yaml())
+        return 0
+    command.log_to_stderr()
+    return _train(resolved, frozenset(overrides), fresh)
+
+
+def _train(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
+    from gan_distributed.training.cluster import train_on_ray
+    from gan_distributed.training.run_folder import RunFolder, check_resume, read_json
+    from gan_distributed.training.worker import Assignment
+
+    data_url, run = _places(config)
+    signals = _StopSignals()
+    if fresh:
+        _delete_run(run)
+    manifest = _check_data(config, data_url)
+    check_resume(run, config, manifest.fingerprint, set(allowed))
+    done = read_json(run.done_url)
+    if done is not None and done["seen_images"] >= round(1000 * config.training.total_kimg):
+        command.say(f"{run.url} is finished: {_summary(done)}")
+        command.say("go on with a larger --set training.total_kimg=…, or start again with --fresh or another --run-id")
+        return 0
+    assignment = Assignment(config, data_url, run.url, uuid.uuid4().hex, manifest.fingerprint, allowed)
+    if config.cluster.workers == 0:
+        outcome = _train_here(assignment, signals)
+    else:
+        outcome = train_on_ray(assignment, signals.requested, signals.install)
+    return _tell_end(RunFolder(run.url), outcome, signals)
+
+
+def _places(config: "Config") -> tuple[str, Any]:
+    from gan_distributed.data import storage
+    from gan_distributed.training.run_folder import RunFolder
+
+    if config.data.url is None:
+        raise ConfigError("data.url: no data set; give --data URL (make one with `gan-distributed prepare`)")
+    if config.output is None:
+        raise ConfigError("output: nowhere to write; give --output URL")
+    if config.run_id is None:
+        raise ConfigError("run_id: the run has no name; give --run-id NAME")
+    for url in (config.data.url, config.output):
+        if storage.protocol(url) == "memory" and config.cluster.workers != 0:
+            raise InputError(f"{url}: memory:// lives in one process only; use --workers 0, or a path or bucket")
+    run_url = storage.join(storage.absolute(config.output), config.run_id)
+    return storage.absolute(config.data.url), RunFolder(run_url)
+
+
+def _check_data(config: "Config", data_url: str) -> Any:
+    """Everything that can be known to be wrong before a worker starts."""
+    from gan_distributed.data.manifest import load_manifest
+
+    manifest = load_manifest(data_url)
+    if manifest.num_images < config.data.num_lanes:
+        raise DataError(
+            f"{data_url}: {manifest.num_images} images are fewer than data.num_lanes {config.data.num_lanes}; "
+            f"prepare more images, or --set data.num_lanes={manifest.num_images}"
+        )
+    if config.model.conditional and manifest.num_classes < 2:
+        raise DataError(
+            f"{data_url}: {manifest.num_classes} classes, model.conditional needs two or more; prepare images in "
+            "sub-folders or with labels.csv, or --set model.conditional=false"
+        )
+    return manifest
+
+
+def _delete_run(run: Any) -> None:
+    from gan_distributed.data import storage
+    from gan_distributed.training import lease
+
+    lease.wait_until_free(run, owner="")
+    storage.delete_folder(run.url)
+
+
+def _train_here(assignment: "Assignment", signals: "_StopSignals") -> "Outcome":
+    import torch
+
+    from gan_distributed.training.worker import Link, run_rank
+    from gan_distributed.training.world import World
+
+    cluster = assignment.config.cluster
+    use_gpu = torch.cuda.is_available() if cluster.use_gpu is None else cluster.use_gpu
+    world = World(device=torch.device("cuda" if use_gpu else "cpu"))
+    threads = cluster.cpus_per_worker or os.cpu_count() or 1
+    return run_rank(assignment, world, threads, Link(command.say, signals.requested))
+
+
+class _StopSignals:
+    """SIGTERM and SIGINT ask for a last checkpoint; a second one aborts."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.install()
+
+    def install(self) -> None:
+        """Take the signals; again after ray.init, which takes SIGTERM for itself."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    def requested(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self.received is not None
+
+    def exit_code(self) -> int:
+        """The code that tells which signal it was."""
+        return command.EXIT_TERMINATED if self.received == signal.SIGTERM else command.EXIT_INTERRUPTED
+
+    def _handle(self, number: int, _frame: Any) -> None:
+        if self.received is not None:
+            command.say("a second signal: ending at once; the last committed checkpoint stands")
+            os._exit(128 + number)
+        self.received = number
+        command.say(f"{signal.Signals(number).name}: saving a last checkpoint; again to end at once")
+
+
+def _tell_end(run: Any, outcome: "Outcome", signals: _StopSignals) -> int:
+    told = _summary({"seen_images": outcome.seen_images, "record": outcome.record, "last_grid": outcome.last_grid})
+    if outcome.kind == "stopped":
+        command.say(f"stopped at {told}; the same command goes on from there")
+        return signals.exit_code()
+    command.say(f"done: {told}")
+    command.say(f"run: {run.url}  (config.yaml, samples/, metrics/, checkpoints/)")
+    return 0
+
+
+def _summary(done: dict[str, Any]) -> str:
+    record = done["record"]
+    parts = [f"{done['seen_images'] / 1000:.1f} kimg"]
+    if record:
+        parts.append(f"loss D {record['loss_discriminator']:.3f} G {record['loss_generator']:.3f}")
+        parts.append(f"D accuracy real {record['accuracy_real']:.2f} fake {record['accuracy_fake']:.2f}")
+    if done["last_grid"]:
+        parts.append(f"last grid {done['last_grid']}")
+    return ", ".join(parts)
+
+
+if __name__ == "__main__":
+    command.run(train)

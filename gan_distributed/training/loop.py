@@ -1,0 +1,275 @@
+"""The loop of one attempt on one rank: tick, samples, checkpoint, done?, step; in that order, so that the last turn of
+an attempt and the first after a resume are the same. Decides nothing alone: every rank takes every turn together.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gan_distributed.config import Config
+from gan_distributed.data import storage
+from gan_distributed.data.stream import Batch, Stream
+from gan_distributed.errors import GanError, StorageError
+from gan_distributed.training.checkpoint import CheckpointWriter
+from gan_distributed.training.metrics import WorkerMetrics
+from gan_distributed.training.records import Recorder, progress_line
+from gan_distributed.training.run_folder import RunFolder
+from gan_distributed.training.samples import encode_grid, fixed_latents, generate_rows, grid_labels
+from gan_distributed.training.state import TrainState
+from gan_distributed.training.step import STATISTICS, DeviceBatch, Step
+from gan_distributed.training.world import World
+
+_FLUSH_S = 15.0
+logger = logging.getLogger(__name__)
+
+
+class NonfiniteRowError(Exception):
+    """Too many steps in a row were skipped; the run goes back to its last checkpoint."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended, equal on all ranks."""
+
+    kind: Literal["done", "stopped"]
+    seen_images: int
+    record: dict[str, Any]
+    last_grid: str | None
+
+
+@dataclass(frozen=True)
+class Scribe:
+    """What only rank 0 has: the places it writes to."""
+
+    run: RunFolder
+    attempt: int
+    writer: CheckpointWriter
+    recorder: Recorder
+    say: Callable[[str], None]
+
+
+class Loop:
+    """One attempt of one rank, from the state's clock to the end of the run or a stop."""
+
+    def __init__(
+        self,
+        config: Config,
+        world: World,
+        state: TrainState,
+        stream: Stream,
+        metrics: WorkerMetrics,
+        stop_requested: Callable[[], bool],
+        scribe: Scribe | None,
+    ) -> None:
+        self._config, self._world, self._state, self._stream = config, world, state, stream
+        self._metrics, self._stop_requested, self._scribe = metrics, stop_requested, scribe
+        self._step = Step(config, state, world)
+        self._tick_sums = _TickSums(world.device)
+        self._stop_flag = _LaggedFlag()
+        self._total_images = round(1000 * config.training.total_kimg)
+        # The newest checkpoint handed over, and the newest that is known to be committed.
+        self._committed = self._saved = state.seen_images or -1
+        self._checkpoint_due = False
+        self._record: dict[str, Any] = {}
+        self._last_grid: str | None = None
+        self._last_flush = time.monotonic()
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="upload")
+
+    def run(self) -> Outcome:
+        """Train to the end; raises NonfiniteRowError, and what the stream or the checkpoint writer raise."""
+        state, config = self._state, self._config
+        samples_kimg = config.samples.every_kimg
+        if samples_kimg == "epoch":
+            samples_kimg = self._stream.manifest.num_images / 1000
+        before = state.seen_images or -1
+        stopping = False
+        try:
+            while True:
+                seen = state.seen_images
+                done = seen >= self._total_images
+                if _crossed(before, seen, config.training.tick_kimg) or done or stopping:
+                    self._tick()
+                if samples_kimg is not None and (_crossed(before, seen, samples_kimg) or done):
+                    self._sample()
+                self._checkpoint_due |= before >= 0 and _crossed(before, seen, config.checkpoint.every_kimg)
+                self._checkpoint(last=done or stopping)
+                if done or stopping:
+                    return Outcome("done" if done else "stopped", seen, self._record, self._last_grid)
+                before = seen
+                stopping = self._take_step()
+        finally:
+            if self._scribe is not None:
+                self._upload(self._scribe.recorder.flush)
+            self._background.shutdown()
+
+    def _upload(self, write: Callable[..., None], *arguments: Any) -> None:
+        """Write something small off the training thread; a sick store costs a picture, not the run."""
+
+        def tell_failure() -> None:
+            try:
+                write(*arguments)
+            except GanError as error:
+                logger.warning("not written: %s", error)
+
+        self._background.submit(tell_failure)
+
+    def _take_step(self) -> bool:
+        started = time.monotonic()
+        batches = [
+            _to_device(self._stream.next(), self._world.device)
+            for _ in range(self._config.training.discriminator_steps)
+        ]
+        waited = time.monotonic() - started
+        report = self._step(batches, self._stop_requested())
+        self._tick_sums.add(report.statistics, report.ok, self._state.skipped[1])
+        self._metrics.add("gan_data_wait_seconds", waited)
+        self._metrics.observe_step(time.monotonic() - started)
+        self._tick_sums.waited_s += waited
+        return self._stop_flag.push(report.stop)
+
+    def _tick(self) -> None:
+        sums = self._tick_sums
+        if sums.steps == 0:
+            return
+        config, state = self._config, self._state
+        images = sums.steps * config.training.batch_size * config.training.discriminator_steps
+        means, longest_row = sums.read()  # device sync
+        self._record = {
+            "seen_images": state.seen_images,
+            "attempt": self._scribe.attempt if self._scribe else 0,
+            "time": time.time(),
+            "images_per_s": images / sums.seconds(),
+            "data_wait_s": sums.waited_s,
+            "skipped_steps": sums.steps - sums.good_steps,
+            **dict(zip(STATISTICS, means, strict=True)),
+            "order_digest": f"{state.global_digest() & (1 << 64) - 1:016x}",
+            "world_size": self._world.size,
+            "rollbacks": state.rollbacks,
+        }
+        self._publish(images)
+        self._tick_sums = _TickSums(self._world.device)
+        if longest_row >= config.training.max_nonfinite_steps:
+            raise NonfiniteRowError(f"{longest_row} steps in a row had non-finite gradients")
+
+    def _publish(self, images: int) -> None:
+        metrics, record = self._metrics, self._record
+        metrics.publish_tick(record)
+        metrics.add("gan_seen_images", images)
+        metrics.add("gan_nonfinite_steps", record["skipped_steps"])
+        metrics.publish_sources(self._stream.bytes_read, storage.counters.retries)
+        if self._scribe is None:
+            return
+        self._scribe.say(progress_line(record, self._total_images))
+        self._scribe.recorder.add(record)
+        if time.monotonic() - self._last_flush > _FLUSH_S:
+            self._last_flush = time.monotonic()
+            self._upload(self._scribe.recorder.flush)
+
+    def _sample(self) -> None:
+        if self._scribe is None:
+            return
+        config, images = self._config, self._state.images
+        latents = fixed_latents(config.seed, config.samples.num, config.model.latent_dim)
+        num_classes = images.num_classes if config.model.conditional else 0
+        rows = generate_rows(self._state.ema, latents, grid_labels(config.samples.num, num_classes))
+        self._last_grid = self._scribe.run.sample_url(self._state.seen_images)
+        self._upload(storage.write, self._last_grid, encode_grid(rows))
+
+    def _checkpoint(self, last: bool) -> None:
+        state = self._state
+        if last or self._checkpoint_due:
+            # A state in a row of skipped steps is not one to go back to. Device sync.
+            healthy = int(state.skipped[1]) == 0
+            if (healthy or last) and state.seen_images > self._committed:
+                digest = state.global_digest()
+                self._committed = state.seen_images
+                self._checkpoint_due = False
+                if self._scribe is not None:
+                    self._scribe.writer.submit(state.seen_images, state.snapshot(digest))
+                    self._upload(self._scribe.recorder.flush)
+        if self._scribe is None:
+            return
+        if last:
+            self._scribe.writer.close()
+        for saved in self._scribe.writer.finished():
+            self._scribe.say(f"saved checkpoint {self._scribe.run.checkpoint_url(saved.seen_images)}")
+            self._metrics.publish_checkpoint(saved.seconds, saved.seen_images, time.time())
+            self._saved = saved.seen_images
+        self._metrics.publish_checkpoint_failures(self._scribe.writer.failures)
+        if last and self._saved != state.seen_images:
+            raise StorageError(
+                f"{self._scribe.run.url}: the last checkpoint could not be saved; run the same command again"
+            )
+
+
+class _TickSums:
+    """Sums of a tick, kept on the device and read once."""
+
+    def __init__(self, device: torch.device) -> None:
+        # Statistics of the good steps and their number; the longest row of skipped steps.
+        self._sums = torch.zeros(len(STATISTICS) + 1, dtype=torch.float64, device=device)
+        self._longest = torch.zeros((), dtype=torch.int64, device=device)
+        self._one = torch.ones(1, dtype=torch.float64, device=device)
+        self._started = time.monotonic()
+        self.steps = 0
+        self.good_steps = 0
+        self.waited_s = 0.0
+
+    def add(self, statistics: Tensor, ok: Tensor, row: Tensor) -> None:
+        """Add one step's report."""
+        self.steps += 1
+        self._sums += torch.where(ok, torch.cat([statistics, self._one]), 0.0)
+        self._longest = torch.maximum(self._longest, row)
+
+    def read(self) -> tuple[list[float], int]:
+        """Means over the good steps (nan where there were none), and the longest row. Device sync."""
+        *sums, good = self._sums.tolist()
+        self.good_steps = round(good)
+        return [value / good if good else float("nan") for value in sums], int(self._longest)
+
+    def seconds(self) -> float:
+        """Time since the tick began."""
+        return max(time.monotonic() - self._started, 1e-9)
+
+
+class _LaggedFlag:
+    """Tells of the step before whether its flag was up, so that the host never waits for the step it just launched."""
+
+    def __init__(self) -> None:
+        self._pending: Tensor | None = None
+        self._copied: torch.cuda.Event | None = None
+
+    def push(self, flag: Tensor) -> bool:
+        """Hand in this step's flag (float []); returns the last one's."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        up = self._pending is not None and self._pending.item() > 0
+        if flag.device.type == "cuda":
+            self._pending = torch.empty((), dtype=flag.dtype, pin_memory=True)
+            self._pending.copy_(flag, non_blocking=True)
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied.record()
+        else:
+            self._pending = flag
+        return up
+
+
+def _crossed(before: int, seen: int, every_kimg: float) -> bool:
+    every = max(1, round(1000 * every_kimg))
+    return before // every < seen // every
+
+
+def _to_device(batch: Batch, device: torch.device) -> DeviceBatch:
+    def moved(array: Any) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(device, non_blocking=True)
+
+    return DeviceBatch(moved(batch.images), moved(batch.labels), moved(batch.positions))

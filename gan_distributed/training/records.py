@@ -1,0 +1,68 @@
+"""Metric records of a run: JSON lines in part objects, since buckets cannot append; and the line that people read."""
+
+import json
+from typing import Any
+
+from gan_distributed.data import storage
+from gan_distributed.errors import GanError
+from gan_distributed.training.run_folder import RunFolder
+
+
+class Recorder:
+    """Collects one attempt's records and writes them as parts named by their first seen_images and the attempt."""
+
+    def __init__(self, run: RunFolder, attempt: int) -> None:
+        self._run, self._attempt = run, attempt
+        self._pending: list[dict[str, Any]] = []
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Keep a record, with `seen_images`, until the next flush."""
+        self._pending.append(record)
+
+    def flush(self) -> None:
+        """Write what is pending as one part; what cannot be written stays pending."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        lines = "".join(json.dumps(record) + "\n" for record in pending)
+        try:
+            storage.write(self._run.metrics_url(pending[0]["seen_images"], self._attempt), lines.encode())
+        except GanError:
+            self._pending = pending + self._pending
+            raise
+
+
+def read_records(run: RunFolder) -> list[dict[str, Any]]:
+    """All records by seen_images; where attempts overlap, the later attempt wins."""
+    folder = storage.join(run.url, "metrics")
+    attempts: dict[int, dict[int, dict[str, Any]]] = {}
+    for name in storage.names(folder):
+        for line in storage.read_bytes(storage.join(folder, name)).decode().splitlines():
+            record = json.loads(line)
+            attempts.setdefault(record["attempt"], {})[record["seen_images"]] = record
+    merged: dict[int, dict[str, Any]] = {}
+    for _, records in sorted(attempts.items()):
+        # What earlier attempts did from there on was done again.
+        merged = {seen: record for seen, record in merged.items() if seen < min(records)} | records
+    return [merged[seen] for seen in sorted(merged)]
+
+
+def progress_line(record: dict[str, Any], total_images: int) -> str:
+    """What a person wants to know at a tick."""
+    seen = record["seen_images"]
+    left_s = (total_images - seen) / max(record["images_per_s"], 1e-9)
+    return (
+        f"{seen / 1000:.1f}/{total_images / 1000:.1f} kimg  {record['images_per_s']:,.0f} images/s  "
+        f"loss D {record['loss_discriminator']:.3f} G {record['loss_generator']:.3f}  "
+        f"D accuracy real {record['accuracy_real']:.2f} fake {record['accuracy_fake']:.2f}  "
+        f"{duration(left_s)} left" + (f"  {record['skipped_steps']} steps skipped" if record["skipped_steps"] else "")
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h {minutes:02d}m"
+    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"

@@ -1,0 +1,106 @@
+"""Where the parts of a run lie below OUTPUT/RUN_ID, and the record of its configuration."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from gan_distributed.config import Config, Recorded, differences, parse_config
+from gan_distributed.data import storage
+from gan_distributed.errors import MissingError, ResumeError
+
+# A resume may not change these at all: the weights would not fit, or the order of images would be another one.
+_FIXED = ("seed", "model.", "data.", "training.precision")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of everything in one run's folder."""
+
+    url: str
+
+    @property
+    def config_url(self) -> str:
+        """The resolved configuration, with its digest and the data set's fingerprint."""
+        return storage.join(self.url, "config.yaml")
+
+    @property
+    def done_url(self) -> str:
+        """Exists when total_kimg is reached."""
+        return storage.join(self.url, "DONE.json")
+
+    @property
+    def lease_url(self) -> str:
+        """Folder of numbered leases."""
+        return storage.join(self.url, "lease")
+
+    @property
+    def checkpoints_url(self) -> str:
+        """Folder of checkpoints, each named by its images seen."""
+        return storage.join(self.url, "checkpoints")
+
+    def checkpoint_url(self, seen_images: int) -> str:
+        """Folder of one checkpoint."""
+        return storage.join(self.checkpoints_url, image_name(seen_images))
+
+    def sample_url(self, seen_images: int) -> str:
+        """One grid of samples."""
+        return storage.join(self.url, "samples", image_name(seen_images) + ".png")
+
+    def metrics_url(self, seen_images: int, attempt: int) -> str:
+        """One part of the metric records."""
+        return storage.join(self.url, "metrics", f"{image_name(seen_images)}-{attempt:05d}.jsonl")
+
+    def rollback_url(self, number: int) -> str:
+        """The record of one return to an older checkpoint."""
+        return storage.join(self.url, "rollbacks", f"{number:06d}.json")
+
+
+def image_name(seen_images: int) -> str:
+    """Images seen as a name that sorts."""
+    return f"{seen_images:012d}"
+
+
+def read_config(run: RunFolder) -> Config | None:
+    """The configuration that the run was started with, None for a new run."""
+    try:
+        return parse_config(storage.read_bytes(run.config_url).decode(), run.config_url)
+    except MissingError:
+        return None
+
+
+def check_resume(run: RunFolder, config: Config, fingerprint: str, allowed: set[str]) -> Config:
+    """The configuration to record for this start; refuses one that does not fit the run that is there.
+
+    allowed: keys that the user changes on purpose (--set).
+    """
+    old = read_config(run)
+    new = config.model_copy(update={"recorded": Recorded(digest=config.digest, dataset=fingerprint)})
+    if old is None:
+        return new
+    if old.recorded and old.recorded.dataset and old.recorded.dataset != fingerprint:
+        raise ResumeError(
+            f"{run.url}: the run was started on another data set (fingerprint {old.recorded.dataset[:12]}, now "
+            f"{fingerprint[:12]}); give its --data, another --run-id, or --fresh"
+        )
+    changed = differences(old, config)
+    refused = [
+        path
+        for path in changed
+        if path.startswith(_FIXED) or not any(path == key or path.startswith(key + ".") for key in allowed)
+    ]
+    if refused:
+        told = "; ".join(f"{path} was {changed[path][0]}, now {changed[path][1]}" for path in refused)
+        free = [path for path in refused if not path.startswith(_FIXED)]
+        mend = f"change it on purpose with --set {free[0]}=…, or " if len(free) == len(refused) else ""
+        raise ResumeError(
+            f"{run.url}: the run has another configuration: {told}; {mend}use another --run-id or --fresh"
+        )
+    return new
+
+
+def read_json(url: str) -> Any | None:
+    """A small JSON object of ours, or None where there is none."""
+    try:
+        return json.loads(storage.read_bytes(url))
+    except MissingError:
+        return None

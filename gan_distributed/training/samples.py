@@ -1,0 +1,67 @@
+"""Sample grids: the averaged generator at fixed latents, as PNG bytes. Draws nothing that training draws."""
+
+import io
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from gan_distributed.models.networks import rows_from_images
+from gan_distributed.randomness import Draws, key_of
+
+_BATCH = 64
+Rows = NDArray[np.uint8]
+
+
+@torch.inference_mode()
+def generate_rows(generator: nn.Module, latents: Tensor, labels: Tensor) -> Rows:
+    """Images of a generator in inference mode, in batches; uint8 [N, H, W, C]. Device sync.
+
+    latents: [N, latent_dim].   labels: int64 [N].
+    """
+    parameter = next(generator.parameters())
+    parts = []
+    for start in range(0, len(latents), _BATCH):
+        z = latents[start : start + _BATCH].to(parameter.device, parameter.dtype)
+        images = generator(z, labels[start : start + _BATCH].to(parameter.device))
+        parts.append(rows_from_images(images).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def fixed_latents(seed: int, num: int, latent_dim: int) -> Tensor:
+    """Latents for pictures, float64 [num, latent_dim]; number i is the same for any num."""
+    return Draws(key_of(seed, "samples"), torch.arange(num)).normal(latent_dim)
+
+
+def grid_labels(num: int, num_classes: int) -> Tensor:
+    """Labels for a grid, int64 [num]: one class a column, so that a row shows them all; zeros without classes."""
+    columns = grid_columns(num)
+    return (torch.arange(num) % columns) % num_classes if num_classes else torch.zeros(num, dtype=torch.int64)
+
+
+def grid_columns(num: int) -> int:
+    """Columns of a grid that is as square as can be."""
+    return math.ceil(math.sqrt(num))
+
+
+def encode_grid(rows: Rows) -> bytes:
+    """PNG of images side by side with a gap of 2 px on white; rows: uint8 [N, H, W, C]."""
+    num, height, width, channels = rows.shape
+    columns, gap = grid_columns(num), 2
+    lines = math.ceil(num / columns)
+    canvas = np.full((lines * (height + gap) + gap, columns * (width + gap) + gap, channels), 255, np.uint8)
+    for index, row in enumerate(rows):
+        top = gap + (index // columns) * (height + gap)
+        left = gap + (index % columns) * (width + gap)
+        canvas[top : top + height, left : left + width] = row
+    return encode_png(canvas)
+
+
+def encode_png(image: Rows) -> bytes:
+    """PNG of one image, uint8 [H, W, C]."""
+    file = io.BytesIO()
+    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, format="PNG")
+    return file.getvalue()

