@@ -1,0 +1,24 @@
+"""The `gan-distributed` command: mounts the verbs."""
+
+import json
+
+from gan_distributed import command
+from gan_distributed.generate import generate
+from gan_distributed.prepare import prepare
+from gan_distributed.train import train
+
+
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors."""
+    from gan_distributed.config import Config
+
+    print(json.dumps(Config.model_json_schema(), indent=1))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    command.run(prepare, train, generate, schema, name="gan-distributed")
+
+
+if __name__ == "__main__":
+    main()
