@@ -32,7 +32,7 @@ def generate(
     latents = fixed_latents(seed, num, config.model.latent_dim)
     rows = generate_rows(generator, latents, _labels(num, num_classes, label))
     if grid:
-        storage.write(storage.join(out, "grid.png"), encode_grid(rows))
+        storage.write(storage.join(out, "grid.png"), encode_grid(rows, num_classes))
     else:
         for index, row in enumerate(rows):
             storage.write(storage.join(out, f"{index:06d}.png"), encode_png(row))

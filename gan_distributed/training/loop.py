@@ -179,7 +179,7 @@ class Loop:
         num_classes = images.num_classes if config.model.conditional else 0
         rows = generate_rows(self._state.ema, latents, grid_labels(config.samples.num, num_classes))
         self._last_grid = self._scribe.run.sample_url(self._state.seen_images)
-        self._upload(storage.write, self._last_grid, encode_grid(rows))
+        self._upload(storage.write, self._last_grid, encode_grid(rows, num_classes))
 
     def _checkpoint(self, last: bool) -> None:
         state = self._state

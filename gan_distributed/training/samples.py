@@ -37,20 +37,22 @@ def fixed_latents(seed: int, num: int, latent_dim: int) -> Tensor:
 
 
 def grid_labels(num: int, num_classes: int) -> Tensor:
-    """Labels for a grid, int64 [num]: one class a column, so that a row shows them all; zeros without classes."""
-    columns = grid_columns(num)
-    return (torch.arange(num) % columns) % num_classes if num_classes else torch.zeros(num, dtype=torch.int64)
+    """Labels for a grid, int64 [num]: a class a column as far as they go; zeros without classes."""
+    if not num_classes:
+        return torch.zeros(num, dtype=torch.int64)
+    return (torch.arange(num) % grid_columns(num, num_classes)) % num_classes
 
 
-def grid_columns(num: int) -> int:
-    """Columns of a grid that is as square as can be."""
-    return math.ceil(math.sqrt(num))
+def grid_columns(num: int, num_classes: int) -> int:
+    """Columns of a grid: one a class where these are few, else as square as can be."""
+    square = math.ceil(math.sqrt(num))
+    return num_classes if square / 2 <= num_classes <= 2 * square else square
 
 
-def encode_grid(rows: Rows) -> bytes:
+def encode_grid(rows: Rows, num_classes: int) -> bytes:
     """PNG of images side by side with a gap of 2 px on white; rows: uint8 [N, H, W, C]."""
     num, height, width, channels = rows.shape
-    columns, gap = grid_columns(num), 2
+    columns, gap = grid_columns(num, num_classes), 2
     lines = math.ceil(num / columns)
     canvas = np.full((lines * (height + gap) + gap, columns * (width + gap) + gap, channels), 255, np.uint8)
     for index, row in enumerate(rows):

@@ -11,7 +11,7 @@ from gan_distributed.training.samples import encode_grid, encode_png, fixed_late
 
 def test_a_grid_shows_each_image_in_its_place():
     rows = np.stack([np.full((8, 8, 3), 40 * index, np.uint8) for index in range(5)])
-    grid = np.asarray(Image.open(io.BytesIO(encode_grid(rows))))
+    grid = np.asarray(Image.open(io.BytesIO(encode_grid(rows, 0))))
     assert grid.shape == (2 * 10 + 2, 3 * 10 + 2, 3)
     assert grid[2, 2].tolist() == [0, 0, 0]
     assert grid[2, 22].tolist() == [80, 80, 80]
@@ -26,7 +26,11 @@ def test_latents_are_the_same_for_any_number():
 
 
 def test_labels_go_by_columns():
-    assert grid_labels(9, 2).tolist() == [0, 1, 0] * 3
+    assert grid_labels(9, 2).tolist() == [0, 1] * 4 + [0]
+    assert grid_labels(80, 10).tolist() == list(range(10)) * 8
+    # Too many classes for columns, or too few.
+    assert grid_labels(4, 100).tolist() == [0, 1, 0, 1]
+    assert grid_labels(64, 2)[:8].tolist() == [0, 1] * 4
     assert grid_labels(4, 0).tolist() == [0] * 4
 
 
