@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -43,7 +44,12 @@ def serving(words: list[str], ready_url: str, timeout_s: float = 30) -> Iterator
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            # SeaweedFS takes its time to say goodbye to itself.
+            process.kill()
+            process.wait()
 
 
 @contextlib.contextmanager
@@ -84,13 +90,27 @@ def prometheus(folder: Path, targets: list[str]) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+def _low_port() -> int:
+    """A free port whose number leaves room for the 10,000 that the server adds for its own calls."""
+    for port in range(20_000 + os.getpid() % 10_000, 40_000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
+    raise OSError("no free port below 40000")
+
+
+_given: set[int] = set()
+
+
 @contextlib.contextmanager
 def s3_server(folder: Path, bucket: str) -> Iterator[dict[str, str]]:
     """An S3 server (SeaweedFS) with one bucket; yields the environment in which s3:// URLs lead to it."""
     import s3fs
 
     weed = Path(sys.executable).parent / "weed"
-    ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
+    ports = {name: _low_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
     config = folder / "s3.json"
     identity = {"name": "test", "credentials": [{"accessKey": "key", "secretKey": "secret"}], "actions": ["Admin"]}
     config.write_text(json.dumps({"identities": [identity]}))

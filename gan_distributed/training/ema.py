@@ -21,6 +21,11 @@ def update_ema(average: nn.Module, network: nn.Module, keep: float, ok: Tensor) 
     """Average = keep x average + (1 - keep) x network, weights and running statistics, where ok (bool []) is true."""
     olds = [*average.parameters(), *average.buffers()]
     news = [*network.parameters(), *network.buffers()]
+    if ok.device.type == "cpu":
+        # Nothing to wait for here, and the selection below would take three passes over the memory.
+        if ok:
+            torch._foreach_lerp_(olds, news, 1.0 - keep)
+        return
     for old, new in zip(olds, torch._foreach_lerp(olds, news, 1.0 - keep), strict=True):
         # A product with 0 would let a NaN through, and turn -0.0 into 0.0.
         old.copy_(torch.where(ok, new, old))

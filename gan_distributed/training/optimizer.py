@@ -31,7 +31,7 @@ def apply_gradients(optimizer: torch.optim.Adam, gradients: Sequence[Tensor], lr
 
 
 def total_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """Euclidean norm of all gradients, float64 []; finite exactly where every element is (up to 1e154 in float64)."""
-    norms = torch._foreach_norm(list(gradients), ord=2, dtype=torch.float64)
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    """Euclidean norm of all gradients, float64 []; not finite where an element is not, or a square overflows."""
+    norms = torch._foreach_norm(list(gradients))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms).double())
     return norm
