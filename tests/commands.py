@@ -44,7 +44,7 @@ def train_words(folder: Path, data: str, output: str, workers: int, *settings: s
     return words
 
 
-def run(words: list[str], timeout_s: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(words: list[str], timeout_s: float = 1200, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run to the end; stdout and stderr as text."""
     return subprocess.run(
         words, capture_output=True, text=True, timeout=timeout_s, env={**os.environ, **environment}, check=False
@@ -71,7 +71,7 @@ class Background:
         """What it printed so far."""
         return self._log.read_text()
 
-    def wait_for(self, condition: Callable[[], object], timeout_s: float = 400) -> None:
+    def wait_for(self, condition: Callable[[], object], timeout_s: float = 900) -> None:
         """Return when the condition holds; fail when the command ends or the time is over before."""
         deadline = time.monotonic() + timeout_s
         while not condition():
@@ -79,11 +79,11 @@ class Background:
             assert time.monotonic() < deadline, f"not within {timeout_s} s:\n{self.log()}"
             time.sleep(0.02)
 
-    def wait_for_line(self, text: str, timeout_s: float = 400) -> None:
+    def wait_for_line(self, text: str, timeout_s: float = 900) -> None:
         """Return when a text was printed."""
         self.wait_for(lambda: text in self.log(), timeout_s)
 
-    def end(self, timeout_s: float = 400) -> int:
+    def end(self, timeout_s: float = 900) -> int:
         """Wait for the end; its exit code."""
         return self.process.wait(timeout_s)
 

@@ -32,7 +32,7 @@ def _rank(rank: int, world_size: int, folder: str, function: Callable[..., Any],
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     store = dist.FileStore(str(Path(folder) / "store"), world_size)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=timedelta(seconds=300))
     try:
         result = function(World(rank=rank, size=world_size, local_rank=rank), *arguments)
         torch.save(result, Path(folder) / f"{rank}.pt")

@@ -29,7 +29,7 @@ def get(url: str) -> str:
 
 
 @contextlib.contextmanager
-def serving(words: list[str], ready_url: str, timeout_s: float = 30) -> Iterator[None]:
+def serving(words: list[str], ready_url: str, timeout_s: float = 120) -> Iterator[None]:
     """A server process, from the moment it answers to the end of the block."""
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

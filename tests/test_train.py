@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -119,11 +118,10 @@ def test_a_signal_saves_a_last_checkpoint_and_tells_by_its_code(tmp_path, data, 
     seen = state_of(str(tmp_path / "runs" / "r"))["seen_images"]
     assert f"stopped at {seen / 1000:.1f} kimg" in log
     # It was not waited for: the lease was released.
-    started = time.monotonic()
     resumed = run(train_words(tmp_path, data, str(tmp_path / "runs"), 0, f"training.total_kimg={seen / 1000 + 0.1}"))
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming at" in resumed.stderr
-    assert time.monotonic() - started < 60
+    assert "waiting up to" not in resumed.stderr
 
 
 def test_broken_checkpoints_are_passed_over_on_resume(tmp_path, data):

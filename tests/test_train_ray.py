@@ -48,7 +48,7 @@ def train_straight(world: World, config: Config, data: str, run_url: str) -> Non
     run_rank(assignment, world, 1, Link(lambda line: None, lambda: False))
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_death_of_a_worker_and_of_the_driver_change_nothing(tmp_path, data):
     """I1 and I3 on two Ray workers: one is killed, later everything is; the end is that of an undisturbed run."""
     longer = ["training.total_kimg=3.2", "checkpoint.every_kimg=0.64", "samples.every_kimg=null"]
@@ -74,7 +74,7 @@ def test_death_of_a_worker_and_of_the_driver_change_nothing(tmp_path, data):
         assert record["order_digest"] == digests[record["seen_images"]]
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_metrics_are_scraped_and_sigterm_ends_with_a_checkpoint(tmp_path, data):
     base, controller = free_port(), free_port()
     # The second rank's port is taken: it must find another one and train all the same.
@@ -107,7 +107,7 @@ def scraped(server: str, queries: list[str]) -> list[float]:
 
     values = []
     for query in queries:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             answer = json.loads(get(f"{server}/api/v1/query?query={urllib.parse.quote(query)}"))["data"]["result"]
             if answer and answer[0]["value"][1] != "NaN":
@@ -118,7 +118,7 @@ def scraped(server: str, queries: list[str]) -> list[float]:
     return values
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_prepare_train_kill_resume_generate_in_a_bucket(tmp_path):
     """Everything in gs:// on a real server: folder of PNGs to pictures."""
     from datasets import blobs
@@ -156,7 +156,7 @@ def test_prepare_train_kill_resume_generate_in_a_bucket(tmp_path):
         assert "Traceback" not in refused.stderr
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_ray_job_submit_trains_and_tells_errors(tmp_path, data):
     """`ray job submit` against a head node: the job's end is the command's, and a mistake is one clear line."""
     port, dashboard = free_port(), free_port()
@@ -182,7 +182,7 @@ def test_ray_job_submit_trains_and_tells_errors(tmp_path, data):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_three_ray_workers_end_like_one(tmp_path, data):
     """I2 through Ray: uneven batches, more workers than this machine may have cores."""
     settings = ["training.precision=float64", "model.batch_norm_groups=1"]

@@ -117,5 +117,5 @@ def test_1024_ranks_of_100_million_images_in_seconds_and_little_memory():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert sorted(np.concatenate(seen)) == list(range(start, start + 4096))
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     assert peak < 4 << 20

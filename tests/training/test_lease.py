@@ -16,7 +16,7 @@ from gan_distributed.training.run_folder import RunFolder
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(lease, "LIFETIME_S", 1.0)
+    monkeypatch.setattr(lease, "LIFETIME_S", 5.0)
     monkeypatch.setattr(lease, "RENEW_S", 0.2)
     monkeypatch.setattr(lease, "_POLL_S", 0.1)
     return RunFolder(str(tmp_path / "run"))
@@ -40,7 +40,7 @@ def test_restarted_workers_of_a_launch_go_on_at_once(run):
     first = lease.acquire(run, "launch")
     started = time.monotonic()
     second = lease.acquire(run, "launch")
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 4
     with pytest.raises(LeaseLostError, match="attempt 2 took the run over"):
         first.check()
     second.check()
@@ -62,7 +62,7 @@ def test_a_silent_holder_elsewhere_is_taken_over_after_a_lifetime(run):
     elsewhere(run)
     started = time.monotonic()
     taken = lease.acquire(run, "two")
-    assert 0.9 < time.monotonic() - started < 3
+    assert time.monotonic() - started > 4.5
     assert taken.attempt == 2
     with pytest.raises(LeaseLostError):
         held.check()
@@ -80,7 +80,7 @@ def test_a_dead_process_of_this_host_is_not_waited_for(run):
     assert subprocess.run([sys.executable, "-c", program, run.url], check=False).returncode == 9
     started = time.monotonic()
     lease.acquire(run, "two").release()
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 4
 
 
 def test_of_two_at_the_same_moment_one_wins(run, monkeypatch):
