@@ -1,11 +1,11 @@
 """What the loop costs over a plain hand-written one: the same networks, data and optimizer, interleaved in one process.
 
-    python benchmarks/step_overhead.py [--steps 10] [--rounds 15] [--recipe jobs/demo.yaml]
+    python benchmarks/step_overhead.py [--steps 1] [--rounds 200] [--recipe jobs/demo.yaml]
 
 Each round times `steps` steps of the plain loop and of the project's (`train --workers 0`: stream, digest, latents,
 masked optimizer, average, statistics), in turn, by the wall clock and by the process's CPU time, which a busy machine
-disturbs less. The plain loop is what
-one writes by hand: torch.randn latents, losses from torch.nn.functional, backward() and Adam. It keeps an average, too.
+disturbs less; single steps in turn disturb both alike. The plain loop is what one writes by hand: torch.randn latents,
+losses from torch.nn.functional, backward() and Adam. It keeps an average, too.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from gan_distributed.config import Config, load_config
 from gan_distributed.data.manifest import load_manifest
 from gan_distributed.data.order import Order
 from gan_distributed.data.stream import Stream
-from gan_distributed.models.layers import BatchContext, BatchNorm
+from gan_distributed.models.layers import BatchContext, BatchNorm, Groups
 from gan_distributed.models.networks import ImageSpec, build_discriminator, build_generator
 from gan_distributed.prepare import prepare
 from gan_distributed.randomness import Draws
@@ -43,11 +43,10 @@ def plain_loop(config: Config, images: ImageSpec, rows: np.ndarray, labels: np.n
     generator_adam = torch.optim.Adam(generator.parameters(), **adam)
     discriminator_adam = torch.optim.Adam(discriminator.parameters(), **adam)
     batch_size, latent_dim = config.training.batch_size, config.model.latent_dim
-    groups = torch.arange(batch_size) % config.model.batch_norm_groups if config.model.batch_norm_groups > 1 else None
+    count = config.model.batch_norm_groups
+    groups = Groups(torch.arange(batch_size) % count, count, torch.float32) if count > 1 else None
     # The networks' own batch norm wants to know its groups; everything else of the context is unused here.
-    context = BatchContext(
-        Draws(0, torch.arange(batch_size)), lambda x: x, groups, config.model.batch_norm_groups, shared=False
-    )
+    context = BatchContext(Draws(0, torch.arange(batch_size)), lambda x: x, groups, shared=False, observe=True)
     norms = [module for net in (generator, discriminator) for module in net.modules() if isinstance(module, BatchNorm)]
     smooth = config.loss.label_smoothing
 
@@ -101,8 +100,8 @@ def project_loop(config: Config, images: ImageSpec, url: str):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--recipe", default="jobs/demo.yaml")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()

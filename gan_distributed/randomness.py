@@ -4,13 +4,15 @@ Nothing here has a state. A number is a hash of what it is for, so it does not d
 workers, the device, or on how a batch is cut. The hash is the finaliser of SplitMix64 (Steele, Lea & Flood 2014,
 "Fast splittable pseudorandom number generators"; constants of Stafford's variant 13). Normal numbers use additions,
 multiplications, divisions and square roots only: IEEE 754 fixes their every bit, on a CPU and on a GPU, which it does
-not for log and cos.
+not for log and cos. Positions on the CPU are computed with NumPy: torch's square root there is off by a bit in 1% of
+cases (MKL's vector mathematics), and its operations take longer to start. Elsewhere the same lines run on tensors.
 """
 
 import hashlib
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,7 @@ _MULTIPLY_2 = 0x94D049BB133111EB
 _MASK = (1 << 64) - 1
 
 
+@lru_cache(maxsize=4096)
 def key_of(*parts: int | str) -> int:
     """A 64-bit key for a purpose: integers and words, hashed in order."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
@@ -44,17 +47,8 @@ def permutation(key: int, length: int) -> NDArray[np.int64]:
     NumPy's own generators may change their streams between releases; this one cannot, and the order of training
     images must not.
     """
-    counters = np.arange(1, length + 1, dtype=np.uint64) * np.uint64(_GOLDEN) + np.uint64(key)
-    return np.argsort(_mix_array(counters), kind="stable").astype(np.int64, copy=False)
-
-
-def _mix_array(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    values ^= values >> np.uint64(30)
-    values *= np.uint64(_MULTIPLY_1)
-    values ^= values >> np.uint64(27)
-    values *= np.uint64(_MULTIPLY_2)
-    values ^= values >> np.uint64(31)
-    return values
+    counters = np.arange(1, length + 1) * _signed(_GOLDEN) + _signed(key)
+    return np.argsort(_mix(counters).view(np.uint64), kind="stable").astype(np.int64, copy=False)
 
 
 @dataclass(frozen=True)
@@ -74,18 +68,11 @@ class Draws:
 
     def bits(self, *shape: int) -> "torch.Tensor":
         """64 random bits an element, as int64 [N, *shape]."""
-        import torch
-
-        elements = torch.arange(1, math.prod(shape) + 1, device=self.positions.device)
-        row_keys = mix_tensor(self.positions * _signed(_GOLDEN) + _signed(self.key))
-        counters = row_keys[:, None] + elements * _signed(_GOLDEN)
-        return mix_tensor(counters).reshape(len(self.positions), *shape)
+        return _to_tensor(self._bits(math.prod(shape))).reshape(-1, *shape)
 
     def uniform(self, *shape: int) -> "torch.Tensor":
         """Uniform in the open interval (0, 1), float64 [N, *shape], 52 bits each."""
-        import torch
-
-        return (((self.bits(*shape) >> 12) & ((1 << 52) - 1)).to(torch.float64) + 0.5) * 2.0**-52
+        return _to_tensor(self._uniform(math.prod(shape))).reshape(-1, *shape)
 
     def integers(self, high: int, *shape: int) -> "torch.Tensor":
         """Uniform in range(high), int64 [N, *shape]."""
@@ -99,27 +86,67 @@ class Draws:
 
     def normal(self, *shape: int) -> "torch.Tensor":
         """Standard normal, float64 [N, *shape], |x| < 8.6 (Box & Muller 1958, two numbers from two uniform ones)."""
-        import torch
-
         count = math.prod(shape)
         half = (count + 1) // 2
-        radius_turns = self.uniform(2 * half)
-        radius = _log(radius_turns[:, :half]).mul_(-2.0).sqrt_()
+        radius_turns = self._uniform(2 * half)
+        xp = _namespace(radius_turns)
+        radius = _log(radius_turns[:, :half])
+        radius *= -2.0
         turns = radius_turns[:, half:]
         # sin(2 pi t) = cos(2 pi (t - 1/4))
-        waves = _cos_turns(torch.stack([turns, turns - 0.25], dim=1)).mul_(radius[:, None])
-        return waves.reshape(len(waves), 2 * half)[:, :count].reshape(-1, *shape)
+        waves = _cos_turns(xp.stack([turns, turns - 0.25], 1))
+        waves *= xp.sqrt(radius)[:, None]
+        return _to_tensor(waves.reshape(-1, 2 * half)[:, :count]).reshape(-1, *shape)
+
+    def _bits(self, count: int) -> Any:
+        positions = _from_tensor(self.positions)
+        if _namespace(positions) is np:
+            elements = np.arange(1, count + 1)
+        else:
+            elements = _namespace(positions).arange(1, count + 1, device=positions.device)
+        row_keys = _mix(positions * _signed(_GOLDEN) + _signed(self.key))
+        return _mix(row_keys[:, None] + elements * _signed(_GOLDEN))
+
+    def _uniform(self, count: int) -> Any:
+        bits = (self._bits(count) >> 12) & ((1 << 52) - 1)
+        xp = _namespace(bits)
+        numbers = xp.asarray(bits, dtype=xp.float64)
+        numbers += 0.5
+        numbers *= 2.0**-52
+        return numbers
 
 
 def mix_tensor(values: "torch.Tensor") -> "torch.Tensor":
     """SplitMix64's finaliser of an int64 tensor, element by element; the bits are those of uint64 arithmetic."""
+    return _to_tensor(_mix(_from_tensor(values)))
+
+
+def _from_tensor(values: "torch.Tensor") -> Any:
+    return values.numpy() if values.device.type == "cpu" else values
+
+
+def _to_tensor(values: Any) -> "torch.Tensor":
+    import torch
+
+    return torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+
+
+def _namespace(values: Any) -> Any:
+    if isinstance(values, np.ndarray):
+        return np
+    import torch
+
+    return torch
+
+
+def _mix(values: Any) -> Any:
     values = (values ^ _shift(values, 30)) * _signed(_MULTIPLY_1)
     values = (values ^ _shift(values, 27)) * _signed(_MULTIPLY_2)
     return values ^ _shift(values, 31)
 
 
-def _shift(values: "torch.Tensor", by: int) -> "torch.Tensor":
-    # A logical shift: torch's >> copies the sign bit.
+def _shift(values: Any, by: int) -> Any:
+    # A logical shift: that of signed integers copies the sign bit.
     return (values >> by) & ((1 << (64 - by)) - 1)
 
 
@@ -127,39 +154,44 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _log(x: "torch.Tensor") -> "torch.Tensor":
+def _log(x: Any) -> Any:
     """Natural logarithm of float64 in (0, 1), by exactly rounded operations; error below 1e-10.
 
     x = m 2^e with m in [sqrt(1/2), sqrt(2)), log m = 2 artanh(s), s = (m - 1) / (m + 1), |s| < 0.172.
     """
-    import torch
-
-    mantissa, exponent = torch.frexp(x)
+    xp = _namespace(x)
+    mantissa, exponent = xp.frexp(x)
     small = mantissa < math.sqrt(0.5)
-    mantissa = torch.where(small, mantissa * 2.0, mantissa)
-    s = (mantissa - 1.0).div_(mantissa.add_(1.0))
+    mantissa = xp.where(small, mantissa * 2.0, mantissa)
+    s = (mantissa - 1.0) / (mantissa + 1.0)
     square = s * s
-    series = torch.full_like(s, 1.0 / 11.0)
+    series = xp.full_like(s, 1.0 / 11.0)
     for odd in range(9, 0, -2):
-        series.mul_(square).add_(1.0 / odd)
-    logarithm = series.mul_(s).mul_(2.0)
-    return logarithm.add_((exponent - small.to(exponent.dtype)).to(torch.float64).mul_(math.log(2.0)))
+        series *= square
+        series += 1.0 / odd
+    series *= s
+    series *= 2.0
+    scale = xp.asarray(exponent - xp.asarray(small, dtype=exponent.dtype), dtype=xp.float64)
+    scale *= math.log(2.0)
+    return scale + series
 
 
-def _cos_turns(turns: "torch.Tensor") -> "torch.Tensor":
+def _cos_turns(turns: Any) -> Any:
     """cos(2 pi turns) of float64 in (-1/4, 1), by exactly rounded operations; error below 1e-8.
 
     Taylor's series at an eighth of the angle, then cos 2x = 2 cos^2 x - 1 three times.
     """
-    import torch
-
     # A shift by half a turn, undone by the sign, keeps the angle small.
-    angle = (turns - 0.5).mul_(2.0 * math.pi / 8.0)
-    square = angle.mul_(angle)
-    series = torch.full_like(square, 1.0 / math.factorial(12))
+    angle = turns - 0.5
+    angle *= 2.0 * math.pi / 8.0
+    angle *= angle
+    series = _namespace(turns).full_like(angle, 1.0 / math.factorial(12))
     for even in range(10, -2, -2):
         sign = 1.0 if (even // 2) % 2 == 0 else -1.0
-        series.mul_(square).add_(sign / math.factorial(even))
+        series *= angle
+        series += sign / math.factorial(even)
     for _ in range(3):
-        series = series.square_().mul_(2.0).sub_(1.0)
-    return series.neg_()
+        series *= series
+        series *= 2.0
+        series -= 1.0
+    return -series

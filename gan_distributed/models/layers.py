@@ -10,27 +10,39 @@ from torch.nn import functional
 from gan_distributed.randomness import Draws
 
 
+class Groups:
+    """The batch-norm groups of some samples.
+
+    index: int64 [N], the group of each.   membership: float [num_groups, N], 1 where a sample is of a group.
+    """
+
+    def __init__(self, index: Tensor, count: int, dtype: torch.dtype) -> None:
+        self.index, self.count = index, count
+        self.membership = functional.one_hot(index, count).to(dtype).T
+
+
 @dataclass(frozen=True)
 class BatchContext:
     """What layers must know of the global batch that a local one is a part of, for one forward pass.
 
     draws: the pass's random numbers, a row a sample.   sum_over_ranks: differentiable; identity for one rank.
-    groups: int64 [N], the batch-norm group of each sample, or None where there is one group.
+    groups: the samples' batch-norm groups, or None where all are of one.
     shared: whether a group has samples on several ranks, so that its statistics need a reduction.
+    observe: whether the pass counts for running statistics; one in another network's phase does not.
     """
 
     draws: Draws
     sum_over_ranks: Callable[[Tensor], Tensor]
-    groups: Tensor | None
-    num_groups: int
+    groups: Groups | None
     shared: bool
+    observe: bool
 
 
 class BatchNorm(nn.Module):
     """Batch norm over the global batch, or over fixed groups of it (Ioffe & Szegedy 2015).
 
-    With a context the statistics are those of the batch, and are kept in `observed` until the caller moves the running
-    ones with `commit_statistics`; without one the running statistics are used.
+    With a context the statistics are those of the batch, and are kept in `observed` until the caller has moved the
+    running ones; without one the running statistics are used.
     """
 
     running_mean: Tensor
@@ -53,7 +65,8 @@ class BatchNorm(nn.Module):
             mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
             # With momentum 1 the two buffers receive the batch's own statistics.
             y = functional.batch_norm(x, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
-            self.observed.append((mean, variance))
+            if context.observe:
+                self.observed.append((mean, variance))
             return y
         return self._normalize(x, context)
 
@@ -68,46 +81,26 @@ class BatchNorm(nn.Module):
         if groups is None:
             sums = samples.sum(0, keepdim=True)
         else:
-            sums = functional.one_hot(groups, context.num_groups).to(samples.dtype).T @ samples
+            with torch.autocast(x.device.type, enabled=False):
+                sums = groups.membership @ samples
         if context.shared:
             sums = context.sum_over_ranks(sums)
         # A group without samples on this rank, where groups are not shared, stays out of everything as zeros.
         count = sums[:, -1:].clamp_min(1.0)
         mean, mean_square = (sums[:, :-1] / count).chunk(2, dim=1)
         variance = (mean_square - mean.square()).clamp_min(0.0)
-        with torch.no_grad():
+        if context.observe:
             # Over groups: the mean of their means and of their unbiased variances; this rank's addend to it.
-            unbiased = variance * count / (count - 1).clamp_min(1.0)
-            self.observed.append((mean.sum(0) / context.num_groups, unbiased.sum(0) / context.num_groups))
+            with torch.no_grad():
+                unbiased = variance * count / (count - 1).clamp_min(1.0)
+                num_groups = 1 if groups is None else groups.count
+                self.observed.append((mean.sum(0) / num_groups, unbiased.sum(0) / num_groups))
         scale = (variance + self.eps).rsqrt() * self.weight
         offset = self.bias - mean * scale
         if groups is not None:
-            scale, offset = scale[groups], offset[groups]
+            scale, offset = scale[groups.index], offset[groups.index]
         y = wide * scale[:, :, None, None] + offset[:, :, None, None]
         return y.to(x.dtype)
-
-
-def observed_statistics(network: nn.Module) -> list[Tensor]:
-    """Every mean and variance that a network's layers observed since they were last moved or discarded."""
-    layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm)]
-    return [statistic for layer in layers for pair in layer.observed for statistic in pair]
-
-
-def commit_statistics(network: nn.Module, ok: Tensor, momentum: float = 0.1) -> None:
-    """Move a network's running statistics towards what its layers observed, in order, where ok (bool []) is true."""
-    for layer in network.modules():
-        if isinstance(layer, BatchNorm):
-            for mean, variance in layer.observed:
-                for running, seen in ((layer.running_mean, mean), (layer.running_var, variance)):
-                    running.copy_(torch.where(ok, running.lerp(seen.to(running.dtype), momentum), running))
-            layer.observed.clear()
-
-
-def discard_statistics(network: nn.Module) -> None:
-    """Forget what a network's layers observed: a pass of another network's phase moves nothing."""
-    for layer in network.modules():
-        if isinstance(layer, BatchNorm):
-            layer.observed.clear()
 
 
 class FeatureDropout(nn.Module):

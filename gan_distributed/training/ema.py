@@ -1,7 +1,8 @@
 """The exponential moving average of the generator's weights, by half-life in images."""
 
-import torch
 from torch import Tensor, nn
+
+from gan_distributed.training.masked import lerp_where
 
 # The half-life is at most this share of the images seen (StyleGAN2-ADA; Karras et al. 2020), so that the average
 # forgets its start: first weights, and running variances of 1 where the networks' are near 0.01.
@@ -16,16 +17,13 @@ def ema_weight(batch_images: int, halflife_kimg: float | None, seen_images: int)
     return 0.5 ** (batch_images / halflife_images) if halflife_images else 0.0
 
 
-@torch.no_grad()
-def update_ema(average: nn.Module, network: nn.Module, keep: float, ok: Tensor) -> None:
-    """Average = keep x average + (1 - keep) x network, weights and running statistics, where ok (bool []) is true."""
-    olds = [*average.parameters(), *average.buffers()]
-    news = [*network.parameters(), *network.buffers()]
-    if ok.device.type == "cpu":
-        # Nothing to wait for here, and the selection below would take three passes over the memory.
-        if ok:
-            torch._foreach_lerp_(olds, news, 1.0 - keep)
-        return
-    for old, new in zip(olds, torch._foreach_lerp(olds, news, 1.0 - keep), strict=True):
-        # A product with 0 would let a NaN through, and turn -0.0 into 0.0.
-        old.copy_(torch.where(ok, new, old))
+class Average:
+    """The average of one network, weights and running statistics, in another of the same shape."""
+
+    def __init__(self, average: nn.Module, network: nn.Module) -> None:
+        self._average = [*average.parameters(), *average.buffers()]
+        self._network = [*network.parameters(), *network.buffers()]
+
+    def update(self, keep: float, ok: Tensor) -> None:
+        """Average = keep x average + (1 - keep) x network, where ok (bool []) is true."""
+        lerp_where(ok, self._average, self._network, 1.0 - keep)

@@ -5,26 +5,23 @@ import torch
 from ranks import run_ranks
 from torch import nn
 
-from gan_distributed.models.layers import (
-    BatchContext,
-    BatchNorm,
-    FeatureDropout,
-    commit_statistics,
-    discard_statistics,
-)
+from gan_distributed.models.layers import BatchContext, BatchNorm, FeatureDropout, Groups
 from gan_distributed.randomness import Draws
+from gan_distributed.training.statistics import RunningStatistics
 from gan_distributed.training.world import World
 
 OK = torch.tensor(data=True)
 
 
-def context(world: World, positions: torch.Tensor, groups: int = 1, shared: bool | None = None) -> BatchContext:
+def context(
+    world: World, positions: torch.Tensor, groups: int = 1, shared: bool | None = None, observe: bool = True
+) -> BatchContext:
     return BatchContext(
         Draws(1, positions),
         world.sum_over_ranks,
-        positions % groups if groups > 1 else None,
-        groups,
+        Groups(positions % groups, groups, torch.float64) if groups > 1 else None,
         world.size > 1 if shared is None else shared,
+        observe,
     )
 
 
@@ -41,7 +38,7 @@ def normalize(world: World, shared: bool | None = None) -> tuple[torch.Tensor, .
     loss = (y * torch.linspace(-1, 1, 8, dtype=torch.float64)[positions, None, None, None] * y.exp()).sum()
     (gradient,) = torch.autograd.grad(loss, x, create_graph=True)
     (second,) = torch.autograd.grad(gradient.square().sum(), x)
-    commit_statistics(layer, OK)
+    RunningStatistics(layer).commit(OK)
     return y.detach(), gradient.detach(), second, layer.running_mean, layer.running_var
 
 
@@ -75,19 +72,30 @@ def test_groups_are_normalized_apart():
         torch.testing.assert_close(y[group::2], alone, rtol=1e-10, atol=1e-12)
 
 
-def test_running_statistics_move_only_when_told():
+def test_groups_statistics_are_not_rounded_under_autocast():
+    layer, positions = BatchNorm(3), torch.arange(8)
+    x = images().float() + 10
+    exact = BatchNorm(3).double()(x.double(), context(World(), positions, groups=2))
+    single = Groups(positions % 2, 2, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x, BatchContext(Draws(1, positions), World().sum_over_ranks, single, shared=False, observe=True))
+    torch.testing.assert_close(y.double(), exact, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_running_statistics_move_only_when_told(groups):
     layer = BatchNorm(3).double()
+    statistics = RunningStatistics(layer)
     start = layer.running_mean.clone()
-    layer(images(), context(World(), torch.arange(8)))
+    layer(images(), context(World(), torch.arange(8), groups))
     assert torch.equal(layer.running_mean, start)
-    discard_statistics(layer)
-    commit_statistics(layer, OK)
+    statistics.commit(~OK)
     assert torch.equal(layer.running_mean, start)
-    layer(images(), context(World(), torch.arange(8)))
-    commit_statistics(layer, ~OK)
+    layer(images(), context(World(), torch.arange(8), groups, observe=False))
+    statistics.commit(OK)
     assert torch.equal(layer.running_mean, start)
-    layer(images(), context(World(), torch.arange(8)))
-    commit_statistics(layer, OK)
+    layer(images(), context(World(), torch.arange(8), groups))
+    statistics.commit(OK)
     assert not torch.equal(layer.running_mean, start)
 
 

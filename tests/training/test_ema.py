@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gan_distributed.training.ema import ema_weight, update_ema
+from gan_distributed.training.ema import Average, ema_weight
 
 
 def test_weight_halves_after_a_halflife():
@@ -22,7 +22,7 @@ def test_update_moves_weights_and_running_statistics():
     network.weight.data.fill_(3.0)
     network.running_mean.fill_(4.0)
     average.num_batches_tracked = network.num_batches_tracked = None
-    update_ema(average, network, 0.75, torch.tensor(data=True))
+    Average(average, network).update(0.75, torch.tensor(data=True))
     assert average.weight.tolist() == [1.5, 1.5]
     assert average.running_mean.tolist() == [1.0, 1.0]
 
@@ -32,5 +32,5 @@ def test_a_skipped_step_leaves_every_byte_even_beside_nan():
     average.weight.data.copy_(torch.tensor([[-0.0, 1.0]]))
     network.weight.data.fill_(float("nan"))
     before = average.weight.detach().numpy().tobytes()
-    update_ema(average, network, 0.5, torch.tensor(data=False))
+    Average(average, network).update(0.5, torch.tensor(data=False))
     assert average.weight.detach().numpy().tobytes() == before

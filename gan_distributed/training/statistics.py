@@ -1,0 +1,33 @@
+"""The running statistics of one network's batch norms: when they move, and by what."""
+
+import itertools
+
+from torch import Tensor, nn
+
+from gan_distributed.models.layers import BatchNorm
+from gan_distributed.training.masked import lerp_where
+
+_MOMENTUM = 0.1
+
+
+class RunningStatistics:
+    """The batch norms of a network. They move in their network's own phase only."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm)]
+
+    def observed(self) -> list[Tensor]:
+        """Every mean and variance observed since the last commit."""
+        return [statistic for layer in self._layers for pair in layer.observed for statistic in pair]
+
+    def commit(self, ok: Tensor) -> None:
+        """Move the running statistics towards what was observed, pass after pass, where ok (bool []) is true."""
+        # A layer that was passed more often than another is in the later turns alone.
+        for turn in itertools.count():
+            layers = [layer for layer in self._layers if len(layer.observed) > turn]
+            if not layers:
+                break
+            running = [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
+            lerp_where(ok, running, [seen for layer in layers for seen in layer.observed[turn]], _MOMENTUM)
+        for layer in self._layers:
+            layer.observed.clear()
