@@ -87,8 +87,10 @@ def _places(config: "Config") -> tuple[str, Any]:
 
 def _check_data(config: "Config", data_url: str) -> Any:
     """Everything that can be known to be wrong before a worker starts."""
+    from gan_distributed.data import storage
     from gan_distributed.data.manifest import load_manifest
 
+    storage.configure(data_url, config.data.storage_options)
     manifest = load_manifest(data_url)
     if manifest.num_images < config.data.num_lanes:
         raise DataError(

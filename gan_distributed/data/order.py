@@ -15,24 +15,39 @@ from gan_distributed.errors import DataError
 from gan_distributed.randomness import key_of, permutation
 
 Indices = NDArray[np.int64]
+Pieces = tuple[Indices, Indices, Indices]
 
 
 @dataclass(frozen=True)
 class Window:
     """Rows of a lane that are shuffled together.
 
-    rows: int64 [n], rows of the data set in the order of their places.   blocks: int64 [k], the blocks they come from.
-    block_of_row: int64 [n], the block of each row.   first_place: the place in the lane's epoch of rows[0].
+    blocks, starts, lengths: int64 [k], the block of each piece, the data set's row it starts at, and its rows.
+    shuffled: int64 [n], the place of each row before the shuffle.   first_place: the place in the lane's epoch of the
+    first row.
     """
 
-    rows: Indices
     blocks: Indices
-    block_of_row: Indices
+    starts: Indices
+    lengths: Indices
+    shuffled: Indices
     first_place: int
+
+    @property
+    def rows(self) -> Indices:
+        """Rows of the data set in the order of their places, int64 [n]."""
+        return self.addresses(self.starts)
+
+    def addresses(self, piece_starts: Indices) -> Indices:
+        """Where the rows are, int64 [n], where the pieces stand at piece_starts, int64 [k]."""
+        before = np.cumsum(self.lengths) - self.lengths
+        laid: Indices = np.repeat(piece_starts - before, self.lengths)
+        laid += np.arange(len(laid))
+        return laid[self.shuffled]
 
 
 class Order:
-    """The order of one data set under (seed, num_lanes, window_blocks); memory O(blocks)."""
+    """The order of one data set under (seed, num_lanes, window_blocks); memory: 4 bytes a block."""
 
     def __init__(self, block_lengths: Indices, seed: int, num_lanes: int, window_blocks: int) -> None:
         self.num_rows = int(block_lengths.sum())
@@ -44,33 +59,42 @@ class Order:
         self.seed = seed
         self.num_lanes = num_lanes
         self.window_blocks = window_blocks
-        self._block_starts = np.cumsum(block_lengths) - block_lengths
-        self._laid = permutation(key_of(seed, "lanes"), len(block_lengths))
-        # Where each laid-out block starts in the line that is cut into lanes, and the line's end.
-        self._line = np.concatenate([[0], np.cumsum(block_lengths[self._laid])])
+        self._blocks = _BlockTable(block_lengths)
+        laid = permutation(key_of(seed, "lanes"), len(block_lengths))
+        # The laid-out blocks make a line; a lane starts at a block of it, some rows in.
+        line = np.concatenate([[0], np.cumsum(block_lengths[laid])])
+        cuts = np.arange(num_lanes + 1) * self.num_rows // num_lanes
+        self._cut_blocks = np.searchsorted(line, cuts, side="right") - 1
+        self._cut_rows = cuts - line[self._cut_blocks]
+        self._laid = laid.astype(np.int32)
 
     def lane_length(self, lane: int) -> int:
         """Rows of a lane."""
-        start, stop = self._cuts(lane)
-        return stop - start
+        return (lane + 1) * self.num_rows // self.num_lanes - lane * self.num_rows // self.num_lanes
 
-    def lane_pieces(self, lane: int) -> tuple[Indices, Indices, Indices]:
+    def lane_pieces(self, lane: int) -> Pieces:
         """(block, first row of the data set, length) of each piece of a lane, int64 [k] each."""
-        start, stop = self._cuts(lane)
-        first = int(np.searchsorted(self._line, start, side="right")) - 1
-        last = int(np.searchsorted(self._line, stop, side="left"))
-        line_starts = np.maximum(self._line[first:last], start)
-        line_stops = np.minimum(self._line[first + 1 : last + 1], stop)
-        blocks = self._laid[first:last]
-        return blocks, self._block_starts[blocks] + line_starts - self._line[first:last], line_stops - line_starts
+        first, last = int(self._cut_blocks[lane]), int(self._cut_blocks[lane + 1])
+        head, tail = int(self._cut_rows[lane]), int(self._cut_rows[lane + 1])
+        blocks = self._laid[first : last + (tail > 0)].astype(np.int64)
+        starts, lengths = self._blocks.starts(blocks), self._blocks.lengths(blocks)
+        if tail:
+            lengths[-1] = tail
+        starts[0] += head
+        lengths[0] -= head
+        return blocks, starts, lengths
 
-    def block_start(self, block: int) -> int:
-        """The data set's row at which a block starts."""
-        return int(self._block_starts[block])
+    def num_pieces(self, lane: int) -> int:
+        """Number of pieces of a lane."""
+        return int(self._cut_blocks[lane + 1] - self._cut_blocks[lane] + (self._cut_rows[lane + 1] > 0))
 
-    def epoch(self, lane: int, epoch: int) -> "LaneEpoch":
-        """One pass of a lane over its rows."""
-        return LaneEpoch(self, lane, epoch)
+    def block_starts(self, blocks: Indices) -> Indices:
+        """The data set's row at which each of some blocks starts."""
+        return self._blocks.starts(blocks)
+
+    def epoch(self, lane: int, epoch: int, pieces: Pieces | None = None) -> "LaneEpoch":
+        """One pass of a lane over its rows; pieces: those of the lane, where they are known already."""
+        return LaneEpoch(self, lane, epoch, self.lane_pieces(lane) if pieces is None else pieces)
 
     def rows(self, positions: Indices) -> Indices:
         """Rows of the data set at any positions, int64 [N]; for checks and single look-ups, not for streaming."""
@@ -83,15 +107,33 @@ class Order:
             found[index] = window.rows[within - window.first_place]
         return found
 
-    def _cuts(self, lane: int) -> tuple[int, int]:
-        return lane * self.num_rows // self.num_lanes, (lane + 1) * self.num_rows // self.num_lanes
+
+class _BlockTable:
+    """Start and length of every block, in memory of the few whose length is not the usual one."""
+
+    def __init__(self, block_lengths: Indices) -> None:
+        self._usual = int(np.bincount(block_lengths).argmax()) if len(block_lengths) else 0
+        self._odd = np.flatnonzero(block_lengths != self._usual)
+        self._odd_lengths = block_lengths[self._odd]
+        self._missing = np.concatenate([[0], np.cumsum(self._usual - self._odd_lengths)])
+
+    def starts(self, blocks: Indices) -> Indices:
+        found: Indices = blocks * self._usual - self._missing[np.searchsorted(self._odd, blocks)]
+        return found
+
+    def lengths(self, blocks: Indices) -> Indices:
+        found = np.full(len(blocks), self._usual, np.int64)
+        where = np.searchsorted(self._odd, blocks)
+        is_odd = np.append(self._odd, -1)[where] == blocks
+        found[is_odd] = self._odd_lengths[where[is_odd]]
+        return found
 
 
 class LaneEpoch:
     """One pass of a lane over its rows: its pieces in their order, cut into windows."""
 
-    def __init__(self, order: Order, lane: int, epoch: int) -> None:
-        blocks, starts, lengths = order.lane_pieces(lane)
+    def __init__(self, order: Order, lane: int, epoch: int, pieces: Pieces) -> None:
+        blocks, starts, lengths = pieces
         self._key = key_of(order.seed, "epoch", lane, epoch)
         shuffled = permutation(self._key, len(blocks))
         self._blocks, self._starts, self._lengths = blocks[shuffled], starts[shuffled], lengths[shuffled]
@@ -114,10 +156,8 @@ class LaneEpoch:
         """The rows of a window in their order."""
         pieces = slice(index * self._window_blocks, (index + 1) * self._window_blocks)
         blocks, starts, lengths = self._blocks[pieces], self._starts[pieces], self._lengths[pieces]
-        offsets = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        rows = np.repeat(starts, lengths) + offsets
-        shuffled = permutation(key_of(self._key, "window", index), len(rows))
-        return Window(rows[shuffled], blocks, np.repeat(blocks, lengths)[shuffled], int(self._bounds[index]))
+        shuffled = permutation(key_of(self._key, "window", index), int(lengths.sum()))
+        return Window(blocks, starts, lengths, shuffled, int(self._bounds[index]))
 
 
 def rank_positions(start: int, batch_size: int, num_lanes: int, rank: int, world_size: int) -> Indices:

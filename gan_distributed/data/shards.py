@@ -6,9 +6,12 @@ and `np.load` opens the file anywhere.
 
 import io
 
-import google_crc32c
+import crc32c
 import numpy as np
 from numpy.typing import NDArray
+
+from gan_distributed.data.manifest import Manifest
+from gan_distributed.errors import DataError
 
 Rows = NDArray[np.uint8]
 
@@ -36,17 +39,22 @@ def encode_labels(labels: NDArray[np.int64]) -> bytes:
 LABELS_OFFSET = 128
 
 
-def decode_rows(data: bytes, height: int, width: int, channels: int) -> Rows:
-    """Rows from the bytes of a range, uint8 [n, H, W, C], without a copy."""
-    return np.frombuffer(data, dtype=np.uint8).reshape(-1, height, width, channels)
-
-
-def block_crc(rows: Rows, labels: NDArray[np.int64] | None) -> int:
+def block_crc(rows: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> int:
     """crc32c of a block's image bytes, continued over its labels' bytes (int64, little endian)."""
-    crc = int(google_crc32c.value(np.ascontiguousarray(rows).tobytes()))
+    crc = crc32c.crc32c(np.ascontiguousarray(rows).reshape(-1).data)
     if labels is not None:
-        crc = int(google_crc32c.extend(crc, np.ascontiguousarray(labels, dtype="<i8").tobytes()))
-    return crc
+        crc = crc32c.crc32c(np.ascontiguousarray(labels, dtype="<i8").data, crc)
+    return int(crc)
+
+
+def damaged(url: str, manifest: Manifest, block: int) -> DataError:
+    """What to tell of a block whose bytes are not those that its checksum promises."""
+    shard = int(manifest.block_shards[block])
+    first = int(manifest.block_starts[block]) - int(manifest.shard_starts[shard])
+    return DataError(
+        f"{url}/{manifest.shards[shard].path}: the rows from {first} on do not match their checksum; "
+        "run the same `gan-distributed prepare` with --repair"
+    )
 
 
 def block_crcs(rows: Rows, labels: NDArray[np.int64] | None, block_rows: int) -> list[int]:

@@ -5,62 +5,34 @@ file appears by a link or rename after its bytes are on the disk, an object appe
 """
 
 import contextlib
-import errno
 import os
-import random
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 # gcsfs asks a gRPC service for the bucket's type on first touch; an emulator or a proxy that cannot answer makes each
 # call hang for a minute. It reads this when it is imported, which is when the first gs:// URL is opened.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
+from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.core import url_to_fs
 
-from gan_distributed.errors import AccessError, AlreadyExistsError, InputError, MissingError, StorageError
+from gan_distributed.data.attempts import Attempts, explained, retrying, status_of
+from gan_distributed.data.attempts import protocol as protocol
+from gan_distributed.data.http_ranges import Request, http_pieces
+from gan_distributed.errors import InputError, MissingError
 
-T = TypeVar("T")
-
-RETRY_DEADLINE_S = 60.0
-_FIRST_BACKOFF_S = 0.1
-_LONGEST_BACKOFF_S = 10.0
-_HINTS = {
-    "gs": "log in with `gcloud auth application-default login`, or set FSSPEC_GCS_TOKEN",
-    "gcs": "log in with `gcloud auth application-default login`, or set FSSPEC_GCS_TOKEN",
-    "s3": "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "file": "check the owner and mode of the folder",
-}
+Piece = bytes | memoryview
+_PIECE_BYTES = 1 << 20
+# Below this a connection counts as stuck where only whole answers can be seen.
+_SLOWEST_BYTES_PER_S = 128 * 1024
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
-
-
-class Counters:
-    """What the store did since the process started; read by the metrics."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.retries = 0
-
-    def count_retry(self) -> None:
-        """Add one retry; called from any thread."""
-        with self._lock:
-            self.retries += 1
-
-
-counters = Counters()
 
 
 def join(url: str, *parts: str) -> str:
     """The URL of something below `url`."""
     return "/".join([url.rstrip("/"), *parts])
-
-
-def protocol(url: str) -> str:
-    """The scheme of a URL, `file` for a plain path."""
-    return url.split("://", 1)[0] if "://" in url else "file"
 
 
 def local_path(url: str) -> Path | None:
@@ -79,7 +51,7 @@ def absolute(url: str) -> str:
 def read_bytes(url: str) -> bytes:
     """All bytes of one object."""
     filesystem, path = _open(url)
-    found: bytes = _retrying(url, lambda: filesystem.cat_file(path))
+    found: bytes = retrying(url, lambda: filesystem.cat_file(path))
     return found
 
 
@@ -93,16 +65,55 @@ def read_range(url: str, start: int, stop: int) -> bytes:
             raise OSError(f"{len(found)} bytes came, {stop - start} were asked for")
         return found
 
-    return _retrying(url, read)
+    return retrying(url, read)
+
+
+def fetch(url: str, start: int, stop: int, accept: Callable[[Piece], None], timeout_s: float = 10.0) -> None:
+    """Hand over bytes start to stop (exclusive) of one object, piece by piece, in order, in the fastest way there is.
+
+    After a transient error it goes on at the first byte that is missing. timeout_s: how long a connection may be
+    silent. What `accept` raises ends it.
+    """
+    filesystem, path = _open(url)
+    attempts, is_renewed = Attempts(url), False
+    while start < stop:
+        pieces = _pieces(url, filesystem, path, start, stop, timeout_s)
+        while True:
+            try:
+                piece = next(pieces, None)
+            except Exception as error:  # noqa: BLE001 - raised again where trying is of no use
+                if status_of(error) == 401 and not is_renewed:
+                    # A token may end before it says so: log in once more.
+                    is_renewed = True
+                    filesystem, path = _open(url, skip_instance_cache=True)
+                else:
+                    attempts.failed(error)
+                break
+            if piece is None:
+                break
+            start += len(piece)
+            accept(piece)
+
+
+def fetch_into(url: str, start: int, buffer: memoryview, timeout_s: float = 10.0) -> None:
+    """Fill a buffer with the bytes of one object from `start` on."""
+    at = 0
+
+    def accept(piece: Piece) -> None:
+        nonlocal at
+        buffer[at : at + len(piece)] = piece
+        at += len(piece)
+
+    fetch(url, start, start + len(buffer), accept, timeout_s)
 
 
 def write(url: str, data: bytes) -> None:
     """Put the object there, replacing what was there; readers see the old bytes or the new ones."""
     filesystem, path = _open(url)
     if local_path(url) is not None:
-        _retrying(url, lambda: _write_local(Path(path), data, replace=True))
+        retrying(url, lambda: _write_local(Path(path), data, replace=True))
     else:
-        _retrying(url, lambda: filesystem.pipe_file(path, data))
+        retrying(url, lambda: filesystem.pipe_file(path, data))
 
 
 def create(url: str, data: bytes) -> None:
@@ -133,20 +144,20 @@ def create(url: str, data: bytes) -> None:
                 raise FileExistsError(path) from None
             raise
 
-    _retrying(url, put)
+    retrying(url, put)
 
 
 def exists(url: str) -> bool:
     """Whether an object or a folder is there."""
     filesystem, path = _open(url)
-    return _retrying(url, lambda: bool(filesystem.exists(path)))
+    return retrying(url, lambda: bool(filesystem.exists(path)))
 
 
 def size(url: str) -> int | None:
     """Bytes of one object, None where there is none."""
     filesystem, path = _open(url)
     try:
-        info: dict[str, Any] = _retrying(url, lambda: filesystem.info(path))
+        info: dict[str, Any] = retrying(url, lambda: filesystem.info(path))
     except MissingError:
         return None
     return None if info["type"] == "directory" else int(info["size"])
@@ -156,7 +167,7 @@ def names(url: str) -> list[str]:
     """Names of what lies directly in a folder, sorted; empty where there is no such folder."""
     filesystem, path = _open(url)
     try:
-        found: list[str] = _retrying(url, lambda: filesystem.ls(path, detail=False, refresh=True))
+        found: list[str] = retrying(url, lambda: filesystem.ls(path, detail=False, refresh=True))
     except MissingError:
         return []
     # A bucket may list the folder itself as an empty object.
@@ -172,7 +183,7 @@ def walk(url: str) -> Iterator[tuple[str, int]]:
 
 def _walk(url: str, filesystem: Any, folder: str, prefix: str, above: set[str]) -> Iterator[tuple[str, int]]:
     try:
-        entries: list[dict[str, Any]] = _retrying(url, lambda: filesystem.ls(folder, detail=True, refresh=True))
+        entries: list[dict[str, Any]] = retrying(url, lambda: filesystem.ls(folder, detail=True, refresh=True))
     except MissingError:
         return
     for entry in sorted(entries, key=lambda entry: str(entry["name"])):
@@ -193,20 +204,20 @@ def delete(url: str) -> None:
     """Remove one object; what is gone already is fine."""
     filesystem, path = _open(url)
     with contextlib.suppress(MissingError):
-        _retrying(url, lambda: filesystem.rm_file(path))
+        retrying(url, lambda: filesystem.rm_file(path))
 
 
 def delete_folder(url: str) -> None:
     """Remove a folder and all below it; what is gone already is fine."""
     filesystem, path = _open(url)
     with contextlib.suppress(MissingError):
-        _retrying(url, lambda: filesystem.rm(path, recursive=True))
+        retrying(url, lambda: filesystem.rm(path, recursive=True))
 
 
 def open_binary(url: str) -> IO[bytes]:
     """A seekable stream of one object, for readers of archives; the caller closes it."""
     filesystem, path = _open(url)
-    stream: IO[bytes] = _retrying(url, lambda: filesystem.open(path, "rb"))
+    stream: IO[bytes] = retrying(url, lambda: filesystem.open(path, "rb"))
     return stream
 
 
@@ -216,9 +227,21 @@ _UMASK = os.umask(0o022)
 os.umask(_UMASK)
 
 
-def _open(url: str) -> tuple[Any, str]:
+def configure(url: str, options: Mapping[str, Any]) -> None:
+    """Open what lies at or below a URL with these fsspec options, unchanged: endpoint, project, requester_pays, …"""
+    _options[absolute(url)] = dict(options)
+
+
+_options: dict[str, dict[str, Any]] = {}
+
+
+def _open(url: str, **more: Any) -> tuple[Any, str]:
+    place = absolute(url)
+    for below, options in _options.items():
+        if place == below or place.startswith(below + "/"):
+            more = {**options, **more}
     try:
-        filesystem, path = url_to_fs(absolute(url), use_listings_cache=False)
+        filesystem, path = url_to_fs(place, use_listings_cache=False, **more)
     except ImportError as error:
         extra = _EXTRAS.get(protocol(url))
         mend = f"pip install 'gan-distributed[{extra}]'" if extra else "install the package it names"
@@ -226,7 +249,7 @@ def _open(url: str) -> tuple[Any, str]:
     except ValueError as error:
         raise InputError(f"{url}: {error}; known schemes are a path, gs://, s3:// and what fsspec knows") from error
     except Exception as error:
-        raise _explained(url, error) from error
+        raise explained(url, error) from error
     return filesystem, path
 
 
@@ -256,60 +279,49 @@ def _write_local(path: Path, data: bytes, replace: bool) -> None:
             os.unlink(temporary)
 
 
-def _retrying(url: str, action: Callable[[], T]) -> T:
-    """Do it again after transient errors, with full jitter, until the deadline; then raise one clear error."""
-    deadline = time.monotonic() + RETRY_DEADLINE_S
-    backoff = _FIRST_BACKOFF_S
-    while True:
-        try:
-            return action()
-        except StorageError:
-            raise
-        except Exception as error:
-            if not _is_transient(error) or time.monotonic() + backoff > deadline:
-                raise _explained(url, error) from error
-        counters.count_retry()
-        time.sleep(random.uniform(0, backoff))
-        backoff = min(2 * backoff, _LONGEST_BACKOFF_S)
+def _pieces(url: str, filesystem: Any, path: str, start: int, stop: int, timeout_s: float) -> Iterator[Piece]:
+    if local_path(url) is not None:
+        return _file_pieces(path, start, stop)
+    request = _http_request(url, filesystem, path)
+    if request is not None:
+        return http_pieces(request, start, stop, _PIECE_BYTES, timeout_s)
+    return _whole(filesystem, path, start, stop, timeout_s)
 
 
-_FINAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL, errno.EPERM}
+def _file_pieces(path: str, start: int, stop: int) -> Iterator[Piece]:
+    scratch = memoryview(bytearray(min(_PIECE_BYTES, stop - start)))
+    with open(path, "rb", buffering=0) as file:
+        while start < stop:
+            count = os.preadv(file.fileno(), [scratch[: stop - start]], start)
+            if count == 0:
+                raise ValueError(f"ends at byte {start}, {stop - start} are missing")
+            start += count
+            yield scratch[:count]
 
 
-def _status(error: BaseException) -> int | None:
-    for name in ("code", "status"):
-        found = getattr(error, name, None)
-        if isinstance(found, int | str) and str(found).isdigit():
-            return int(found)
+def _http_request(url: str, filesystem: Any, path: str) -> Request | None:
+    """How to ask for an object over HTTP without fsspec's event loop, which halves the rate; None where not known."""
+    scheme = protocol(url)
+    if scheme in ("http", "https") and not filesystem.kwargs:
+        return Request(path, {})
+    if scheme in ("gs", "gcs"):
+        headers: dict[str, str] = {}
+        filesystem.credentials.apply(headers)
+        payer = filesystem.requester_pays
+        project = payer if isinstance(payer, str) else filesystem.project
+        return Request(filesystem.url(path) + (f"&userProject={project}" if payer else ""), headers)
+    if scheme in ("s3", "s3a"):
+        # Signed for a minute and more, which outlasts the tries.
+        return Request(filesystem.url(path, expires=600, **filesystem.req_kw), {})
     return None
 
 
-def _is_transient(error: Exception) -> bool:
-    final = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError, ValueError)
-    if isinstance(error, final):
-        return False
-    status = _status(error)
-    if status is not None:
-        return status in (408, 429) or status >= 500
-    if isinstance(error, OSError):
-        return error.errno not in _FINAL_ERRNOS
-    # aiohttp's and botocore's connection errors do not derive from OSError.
-    return type(error).__module__.split(".")[0] in ("aiohttp", "botocore", "urllib3", "requests", "asyncio")
-
-
-def _explained(url: str, error: Exception) -> StorageError:
-    said = str(error) or type(error).__name__
-    status = _status(error)
-    text = said.lower()
-    if isinstance(error, FileExistsError):
-        return AlreadyExistsError(f"{url}: is there already")
-    if isinstance(error, PermissionError) or status in (401, 403) or "credentials" in text or "forbidden" in text:
-        hint = _HINTS.get(protocol(url), "check the credentials")
-        return AccessError(f"{url}: permission denied ({said.splitlines()[0]}); {hint}")
-    if isinstance(error, FileNotFoundError) or status == 404:
-        return MissingError(f"{url}: there is nothing here; check the spelling")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(f"{url}: the disk is full; free some space and run the same command again")
-    if isinstance(error, NotADirectoryError | IsADirectoryError):
-        return MissingError(f"{url}: a folder stands where a file was expected, or the other way round")
-    return StorageError(f"{url}: {type(error).__name__}: {said.splitlines()[0]}")
+def _whole(filesystem: Any, path: str, start: int, stop: int, timeout_s: float) -> Iterator[Piece]:
+    if isinstance(filesystem, AsyncFileSystem):
+        limit_s = timeout_s + (stop - start) / _SLOWEST_BYTES_PER_S
+        found = sync(filesystem.loop, filesystem._cat_file, path, start=start, end=stop, timeout=limit_s)
+    else:
+        found = filesystem.cat_file(path, start=start, end=stop)
+    if len(found) != stop - start:
+        raise OSError(f"{len(found)} bytes came, {stop - start} were asked for")
+    yield found

@@ -14,15 +14,17 @@ from torch import Tensor
 
 from gan_distributed.config import Config
 from gan_distributed.data import storage
-from gan_distributed.data.stream import Batch, Stream
+from gan_distributed.data.attempts import counters
+from gan_distributed.data.stream import Stream
 from gan_distributed.errors import GanError, StorageError
 from gan_distributed.training.checkpoint import CheckpointWriter
+from gan_distributed.training.feed import Feed
 from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.records import Recorder, progress_line
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.samples import encode_grid, fixed_latents, generate_rows, grid_labels
 from gan_distributed.training.state import TrainState
-from gan_distributed.training.step import STATISTICS, DeviceBatch, Step
+from gan_distributed.training.step import STATISTICS, Step
 from gan_distributed.training.world import World
 
 _FLUSH_S = 15.0
@@ -70,6 +72,7 @@ class Loop:
         self._config, self._world, self._state, self._stream = config, world, state, stream
         self._metrics, self._stop_requested, self._scribe = metrics, stop_requested, scribe
         self._step = Step(config, state, world)
+        self._feed = Feed(stream, config, world)
         self._tick_sums = _TickSums(world.device)
         self._stop_flag = _LaggedFlag()
         self._total_images = round(1000 * config.training.total_kimg)
@@ -121,10 +124,7 @@ class Loop:
 
     def _take_step(self) -> bool:
         started = time.monotonic()
-        batches = [
-            _to_device(self._stream.next(), self._world.device)
-            for _ in range(self._config.training.discriminator_steps)
-        ]
+        batches = [self._feed.next() for _ in range(self._config.training.discriminator_steps)]
         waited = time.monotonic() - started
         report = self._step(batches, self._stop_requested())
         self._tick_sums.add(report.statistics, report.ok, self._state.skipped[1])
@@ -162,7 +162,7 @@ class Loop:
         metrics.publish_tick(record)
         metrics.add("gan_seen_images", images)
         metrics.add("gan_nonfinite_steps", record["skipped_steps"])
-        metrics.publish_sources(self._stream.bytes_read, storage.counters.retries)
+        metrics.publish_sources(self._stream.bytes_read, counters)
         if self._scribe is None:
             return
         self._scribe.say(progress_line(record, self._total_images))
@@ -263,13 +263,3 @@ class _LaggedFlag:
 def _crossed(before: int, seen: int, every_kimg: float) -> bool:
     every = max(1, round(1000 * every_kimg))
     return before // every < seen // every
-
-
-def _to_device(batch: Batch, device: torch.device) -> DeviceBatch:
-    def moved(array: Any) -> Tensor:
-        tensor = torch.from_numpy(array)
-        if device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(device, non_blocking=True)
-
-    return DeviceBatch(moved(batch.images), moved(batch.labels), moved(batch.positions))

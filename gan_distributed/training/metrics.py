@@ -12,6 +12,7 @@ from typing import Any
 import prometheus_client as prometheus
 
 from gan_distributed.config import MetricsConfig
+from gan_distributed.data.attempts import Counters
 
 logger = logging.getLogger(__name__)
 _STEP_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -68,6 +69,8 @@ class WorkerMetrics:
         counter("gan_checkpoint_failures", "Checkpoints that could not be written")
         counter("gan_shard_bytes", "Bytes of images read, by where they came from", "source")
         counter("gan_storage_retries", "Requests to a store that were tried again")
+        counter("gan_storage_hedges", "Second requests for blocks that were late")
+        counter("gan_checksum_failures", "Blocks whose bytes were not those of their checksum, and were read again")
         gauge("gan_process_resident_bytes", "Resident memory of this rank's process")
         gauge("gan_gpu_memory_bytes", "Memory that this rank allocated on its GPU, at its peak")
         gauge("gan_world_size", "Number of ranks")
@@ -111,11 +114,13 @@ class WorkerMetrics:
             self.set("gan_discriminator_accuracy", record[f"accuracy_{kind}"], kind=kind)
         self.set("gan_process_resident_bytes", resident_bytes())
 
-    def publish_sources(self, bytes_read: Mapping[str, int], retries: int) -> None:
+    def publish_sources(self, bytes_read: Mapping[str, int], store: Counters) -> None:
         """Bring the counters of the stream and the store up to date with their totals."""
         for source, total in bytes_read.items():
             self._raise_to("gan_shard_bytes", total, source=source)
-        self._raise_to("gan_storage_retries", retries)
+        self._raise_to("gan_storage_retries", store.retries)
+        self._raise_to("gan_storage_hedges", store.hedges)
+        self._raise_to("gan_checksum_failures", store.mismatches)
 
     def publish_checkpoint(self, seconds: float, seen_images: int, timestamp: float) -> None:
         """Tell of a committed checkpoint."""

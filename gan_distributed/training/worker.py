@@ -28,6 +28,7 @@ from gan_distributed.training.checkpoint import (
     newest_checkpoint,
     retain,
 )
+from gan_distributed.training.feed import page_locked, valid_batches
 from gan_distributed.training.loop import Loop, NonfiniteRowError, Outcome, Scribe
 from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.records import Recorder, read_records
@@ -77,6 +78,7 @@ def run_rank(assignment: Assignment, world: World, num_threads: int, link: Link)
     """Train on this rank until the run is done or stopped. Raises GanError."""
     torch.set_num_threads(num_threads)
     run = RunFolder(assignment.run_url)
+    storage.configure(assignment.data_url, assignment.config.data.storage_options)
     manifest = load_manifest(assignment.data_url, assignment.fingerprint)
     metrics = WorkerMetrics(assignment.config.metrics, run.url.rsplit("/", 1)[-1], world.rank, world.local_rank)
     with contextlib.closing(metrics):
@@ -109,7 +111,15 @@ def _attempt(
         state.load(resume.state)
     order = Order(manifest.block_lengths, config.seed, config.data.num_lanes, config.data.window_blocks)
     stream = Stream(
-        assignment.data_url, manifest, order, config.data, config.training.batch_size, world.rank, world.size
+        assignment.data_url,
+        manifest,
+        order,
+        config.data,
+        config.training.batch_size,
+        world.rank,
+        world.size,
+        valid_batches=valid_batches(config, world),
+        allocate=page_locked if world.device.type == "cuda" else None,
     )
     metrics.set("gan_world_size", world.size)
     metrics.add("gan_replayed_images", resume.replayed_images)

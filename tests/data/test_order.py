@@ -62,7 +62,8 @@ def test_windows_hold_whole_pieces_and_name_their_blocks(order, epoch):
             assert plan.window_at(place) == index
             assert len(window.blocks) <= order.window_blocks
             assert window.blocks.tolist() == plan.window_pieces(index).tolist()
-            assert set(window.block_of_row) == set(window.blocks)
+            assert sorted(window.shuffled) == list(range(len(window.rows)))
+            assert window.lengths.sum() == len(window.rows)
             place += len(window.rows)
         assert place == order.lane_length(lane)
 

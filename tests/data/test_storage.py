@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_distributed.data import storage
+from gan_distributed.data import attempts, storage
 from gan_distributed.errors import AccessError, AlreadyExistsError, InputError, MissingError, StorageError
 
 names = st.text("abcXYZ012-_. ", min_size=1, max_size=8).filter(lambda name: name.strip(". ") != "")
@@ -174,10 +174,10 @@ class _HttpError(Exception):
 def test_transient_errors_are_tried_again(error, monkeypatch):
     flaky = _Flaky(2, error)
     monkeypatch.setattr(storage, "_open", lambda url: (flaky, "x"))
-    monkeypatch.setattr(storage, "_FIRST_BACKOFF_S", 0.001)
-    before = storage.counters.retries
+    monkeypatch.setattr(attempts, "_FIRST_BACKOFF_S", 0.001)
+    before = attempts.counters.retries
     assert storage.read_bytes("gs://bucket/x") == b"data"
-    assert storage.counters.retries == before + 2
+    assert attempts.counters.retries == before + 2
 
 
 @pytest.mark.parametrize(
@@ -200,14 +200,14 @@ def test_final_errors_are_one_line(error, kind, said, monkeypatch):
 
 def test_patience_ends(monkeypatch):
     monkeypatch.setattr(storage, "_open", lambda url: (_Flaky(10**9, OSError("reset")), "x"))
-    monkeypatch.setattr(storage, "_FIRST_BACKOFF_S", 0.001)
-    monkeypatch.setattr(storage, "RETRY_DEADLINE_S", 0.05)
+    monkeypatch.setattr(attempts, "_FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr(attempts, "RETRY_DEADLINE_S", 0.05)
     with pytest.raises(StorageError, match="reset"):
         storage.read_bytes("gs://bucket/x")
 
 
 def test_a_short_range_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "RETRY_DEADLINE_S", 0.05)
+    monkeypatch.setattr(attempts, "RETRY_DEADLINE_S", 0.05)
     storage.write(str(tmp_path / "x"), b"abc")
     with pytest.raises(StorageError, match="1 bytes came, 3 were asked for"):
         storage.read_range(str(tmp_path / "x"), 2, 5)

@@ -3,6 +3,7 @@
 from servers import free_port, get
 
 from gan_distributed.config import MetricsConfig
+from gan_distributed.data.attempts import Counters
 from gan_distributed.training.metrics import ControllerMetrics, WorkerMetrics, resident_bytes
 
 
@@ -27,8 +28,11 @@ def test_a_taken_port_falls_back_to_a_free_one(caplog):
 
 def test_counters_follow_totals_over_several_streams():
     metrics = WorkerMetrics(local(0), "run", 0, 0)
+    counters = Counters()
+    counters.add("retries")
+    counters.add("retries")
     for total in (100, 250, 30):
-        metrics.publish_sources({"bucket": total}, retries=2)
+        metrics.publish_sources({"bucket": total}, counters)
     text = get(f"http://127.0.0.1:{metrics.server.port}/metrics")
     assert 'gan_shard_bytes_total{rank="0",run="run",source="bucket"} 280.0' in text
     assert 'gan_storage_retries_total{rank="0",run="run"} 2.0' in text

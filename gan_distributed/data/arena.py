@@ -1,0 +1,169 @@
+"""Memory for blocks on their way and in use: one array of rows, cut into slots. Who fetches is in fetching.py.
+
+Slots are given out lowest first, and the array is touched only where blocks were written, so that it costs no more
+memory than the blocks in it.
+"""
+
+import heapq
+import threading
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gan_distributed.data.order import Indices
+from gan_distributed.data.shards import Rows
+from gan_distributed.errors import DataError
+
+
+class Slot:
+    """Where one block is to go. A second attempt may overtake the first; the bytes of the first to finish count."""
+
+    def __init__(self, block: int, rows: Rows, labels: NDArray[np.int64]) -> None:
+        self.block, self.rows, self.labels = block, rows, labels
+        self.lock = threading.Lock()
+        self.is_done = False
+        # Attempts begun, and those under way.
+        self.num_begun = self.num_running = 0
+
+
+class Arena:
+    """Slots for blocks, with the blocks that are wanted, held, or kept because there is room.
+
+    budget: slots that may be filled ahead of need. More are used only where a batch cannot do without.
+    start_fetch: called with a Slot, on the thread that wanted the block; the answer comes to `arrived` or `failed`.
+    """
+
+    def __init__(
+        self, num_slots: int, budget: int, slot_rows: int, row_bytes: int, start_fetch: Callable[[Slot], None]
+    ) -> None:
+        self.rows: NDArray[np.uint8] = np.empty((num_slots * slot_rows, row_bytes), np.uint8)
+        self._labels: NDArray[np.int64] = np.zeros(num_slots * slot_rows, np.int64)
+        self._slot_rows, self._start_fetch = slot_rows, start_fetch
+        self._changed = threading.Condition()
+        self._free = list(range(num_slots))
+        self._ahead = budget
+        self._slots: dict[int, int] = {}
+        self._is_there = np.zeros(num_slots, bool)
+        self._users: Counter[int] = Counter()
+        # Wanted, without a slot yet.
+        self._pending: deque[int] = deque()
+        # There and wanted by nobody, oldest first.
+        self._idle: OrderedDict[int, None] = OrderedDict()
+        self._error: BaseException | None = None
+        # The newest use of each slot.
+        self._attempts: dict[int, Slot] = {}
+
+    def want(self, blocks: Indices) -> None:
+        """Begin to fetch blocks as room allows, in their order."""
+        with self._changed:
+            for block in blocks.tolist():
+                self._users[block] += 1
+                self._idle.pop(block, None)
+                if self._users[block] == 1 and block not in self._slots:
+                    self._pending.append(block)
+            started = self._assign()
+        for slot in started:
+            self._start_fetch(slot)
+
+    def hold(self, blocks: Indices) -> Indices:
+        """The address of each block's first row; a block that has no slot yet gets one, within the budget or not."""
+        with self._changed:
+            waiting = [block for block in blocks.tolist() if block not in self._slots]
+            for block in waiting:
+                self._pending.remove(block)
+            started = [self._give(block) for block in waiting]
+            found = np.array([self._slots[block] for block in blocks.tolist()], np.int64)
+        for slot in started:
+            self._start_fetch(slot)
+        return found * self._slot_rows
+
+    def drop(self, blocks: Indices) -> None:
+        """Let blocks go; their bytes stay while nobody else needs the room."""
+        with self._changed:
+            for block in blocks.tolist():
+                self._users[block] -= 1
+                if self._users[block] == 0:
+                    del self._users[block]
+                    if block in self._slots:
+                        self._idle[block] = None
+                    else:
+                        self._pending.remove(block)
+            started = self._assign()
+        for slot in started:
+            self._start_fetch(slot)
+
+    def missing(self, addresses: Indices) -> list[Slot]:
+        """The slots of these rows whose blocks are not there yet; raises what a fetch failed with."""
+        slots = addresses // self._slot_rows
+        if self._error is None and self._is_there[slots].all():
+            return []
+        with self._changed:
+            if self._error is not None:
+                raise self._error
+            return [self._attempts[slot] for slot in np.unique(slots[~self._is_there[slots]]).tolist()]
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when something arrived or failed, or after a time."""
+        with self._changed:
+            self._changed.wait(timeout_s)
+
+    def labels(self, addresses: Indices) -> NDArray[np.int64]:
+        """The class of each row."""
+        found: NDArray[np.int64] = self._labels.take(addresses)
+        return found
+
+    def arrived(self, slot: Slot) -> None:
+        """The block's bytes are in its slot, checked."""
+        with self._changed:
+            number = self._slots[slot.block]
+            self._is_there[number] = True
+            started = self._assign()
+            self._changed.notify_all()
+        for other in started:
+            self._start_fetch(other)
+
+    def failed(self, error: BaseException) -> None:
+        """A block cannot be had: whoever waits for any is told."""
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Let whoever waits look again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _assign(self) -> list[Slot]:
+        started = []
+        while self._pending and (len(self._slots) < self._ahead or self._evictable() is not None):
+            started.append(self._give(self._pending.popleft()))
+        return started
+
+    def _give(self, block: int) -> Slot:
+        evictable = self._evictable()
+        if self._free and (len(self._slots) < self._ahead or evictable is None):
+            number = heapq.heappop(self._free)
+        elif evictable is not None:
+            del self._idle[evictable]
+            number = self._slots.pop(evictable)
+        else:
+            raise DataError(
+                f"all {len(self._slots)} blocks in memory are in use and one more is needed; "
+                "use fewer data.num_lanes or a smaller training.batch_size"
+            )
+        self._slots[block] = number
+        self._is_there[number] = False
+        part = slice(number * self._slot_rows, (number + 1) * self._slot_rows)
+        slot = Slot(block, self.rows[part], self._labels[part])
+        self._attempts[number] = slot
+        return slot
+
+    def _evictable(self) -> int | None:
+        """The block that nobody wants any more for the longest time, of those that are there."""
+        return next((block for block in self._idle if self._is_settled(self._slots[block])), None)
+
+    def _is_settled(self, number: int) -> bool:
+        # A late attempt may still write.
+        return bool(self._is_there[number]) and self._attempts[number].num_running == 0

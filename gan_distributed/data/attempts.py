@@ -1,0 +1,121 @@
+"""Trying again: which errors of a store pass, how long to go on, and what to tell in the end."""
+
+import errno
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from gan_distributed.errors import AccessError, AlreadyExistsError, MissingError, StorageError
+
+T = TypeVar("T")
+
+RETRY_DEADLINE_S = 60.0
+_FIRST_BACKOFF_S = 0.1
+_LONGEST_BACKOFF_S = 10.0
+_HINTS = {
+    "gs": "log in with `gcloud auth application-default login`, or set FSSPEC_GCS_TOKEN",
+    "gcs": "log in with `gcloud auth application-default login`, or set FSSPEC_GCS_TOKEN",
+    "s3": "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "file": "check the owner and mode of the folder",
+}
+
+
+class Counters:
+    """What the store did since the process started; read by the metrics.
+
+    retries: requests tried again.   hedges: second requests for blocks that were late.   mismatches: blocks whose bytes
+    were not those that their checksum promises.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.retries = self.hedges = self.mismatches = 0
+
+    def add(self, name: str) -> None:
+        """Add one; called from any thread."""
+        with self._lock:
+            setattr(self, name, getattr(self, name) + 1)
+
+
+counters = Counters()
+
+
+def protocol(url: str) -> str:
+    """The scheme of a URL, `file` for a plain path."""
+    return url.split("://", 1)[0] if "://" in url else "file"
+
+
+class Attempts:
+    """The tries of one action: waits between them with full jitter, until a deadline."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._deadline = time.monotonic() + RETRY_DEADLINE_S
+        self._backoff = _FIRST_BACKOFF_S
+
+    def failed(self, error: Exception) -> None:
+        """Return when it is time to try again; raises one clear StorageError where trying is of no use."""
+        if isinstance(error, StorageError):
+            raise error
+        if not is_transient(error) or time.monotonic() + self._backoff > self._deadline:
+            raise explained(self._url, error) from error
+        counters.add("retries")
+        time.sleep(random.uniform(0, self._backoff))
+        self._backoff = min(2 * self._backoff, _LONGEST_BACKOFF_S)
+
+
+def retrying(url: str, action: Callable[[], T]) -> T:
+    """Do it again after transient errors, with full jitter, until the deadline; then raise one clear error."""
+    attempts = Attempts(url)
+    while True:
+        try:
+            return action()
+        except Exception as error:  # noqa: BLE001 - raised again where trying is of no use
+            attempts.failed(error)
+
+
+_FINAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL, errno.EPERM}
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an error of any client carries, None where it carries none."""
+    for name in ("code", "status"):
+        found = getattr(error, name, None)
+        if isinstance(found, int | str) and str(found).isdigit():
+            return int(found)
+    return None
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same may succeed when it is tried again."""
+    final = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError, ValueError)
+    if isinstance(error, final):
+        return False
+    status = status_of(error)
+    if status is not None:
+        return status in (408, 429) or status >= 500
+    if isinstance(error, OSError):
+        return error.errno not in _FINAL_ERRNOS
+    # aiohttp's and botocore's connection errors do not derive from OSError.
+    return type(error).__module__.split(".")[0] in ("aiohttp", "botocore", "urllib3", "requests", "asyncio")
+
+
+def explained(url: str, error: Exception) -> StorageError:
+    """What to tell the user: what was wrong, where, and how to mend it."""
+    said = str(error) or type(error).__name__
+    status = status_of(error)
+    text = said.lower()
+    if isinstance(error, FileExistsError):
+        return AlreadyExistsError(f"{url}: is there already")
+    if isinstance(error, PermissionError) or status in (401, 403) or "credentials" in text or "forbidden" in text:
+        hint = _HINTS.get(protocol(url), "check the credentials")
+        return AccessError(f"{url}: permission denied ({said.splitlines()[0]}); {hint}")
+    if isinstance(error, FileNotFoundError) or status == 404:
+        return MissingError(f"{url}: there is nothing here; check the spelling")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(f"{url}: the disk is full; free some space and run the same command again")
+    if isinstance(error, NotADirectoryError | IsADirectoryError):
+        return MissingError(f"{url}: a folder stands where a file was expected, or the other way round")
+    return StorageError(f"{url}: {type(error).__name__}: {said.splitlines()[0]}")

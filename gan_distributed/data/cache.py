@@ -1,0 +1,154 @@
+"""Blocks kept on this machine's disk, shared by its ranks and by later runs. Whoever reads a block checks it.
+
+A folder of the data set's fingerprint holds files that look like the shards, with holes where blocks are not there,
+and one byte a block that says which are. No locks: a byte is set when the block is written, and a block that was
+overwritten, punched out or torn in between fails its checksum and is fetched again.
+"""
+
+import ctypes
+import hashlib
+import logging
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gan_distributed.data import storage
+from gan_distributed.data.manifest import Manifest
+from gan_distributed.data.shards import Rows
+
+# fallocate(2): punch a hole, keep the size.
+_PUNCH = 0x02 | 0x01
+# A block used so recently may be in the window of another rank.
+_YOUNG_S = 60
+_EVICTED_AT_ONCE = 16
+logger = logging.getLogger(__name__)
+
+
+class BlockCache:
+    """The blocks of one data set below a folder, at most max_bytes of them together."""
+
+    def __init__(self, folder: str, manifest: Manifest, max_bytes: int) -> None:
+        self.folder = Path(folder).expanduser() / manifest.fingerprint[:16]
+        self._manifest, self._max_bytes = manifest, max_bytes
+        self._lock = threading.Lock()
+        self._is_full = False
+        (self.folder / "shards").mkdir(parents=True, exist_ok=True)
+        num_blocks = len(manifest.block_lengths)
+        self._is_there = self._state("present", num_blocks, np.uint8)
+        # Seconds since 1970 of the last use.
+        self._used_s = self._state("used", num_blocks, np.uint32)
+
+    def holds(self, blocks: NDArray[np.int64]) -> bool:
+        """Whether all of some blocks are here, so that the folder can be mapped like a data set."""
+        if not self._is_there[blocks].all():
+            return False
+        for shard in range(len(self._manifest.shards)):
+            os.close(self._open(shard))
+        return True
+
+    def keep_labels(self, url: str) -> bool:
+        """Copy the labels here, where there are any; returns whether they are here."""
+        record = self._manifest.labels
+        if record is None:
+            return True
+        place = str(self.folder / record.path)
+        data = storage.read_bytes(place if storage.size(place) == record.bytes else storage.join(url, record.path))
+        if hashlib.sha256(data).hexdigest() != record.sha256:
+            storage.delete(place)
+            return False
+        storage.write(place, data)
+        return True
+
+    def read(self, block: int, rows: Rows) -> bool:
+        """Fill rows (uint8 [n, row_bytes]) with a block that is here; the caller checks it."""
+        if not self._is_there[block]:
+            return False
+        self._used_s[block] = int(time.time())
+        return self._transfer(os.preadv, block, rows)
+
+    def forget(self, block: int) -> None:
+        """The block's bytes are wrong."""
+        self._is_there[block] = 0
+
+    def write(self, block: int, rows: Rows) -> None:
+        """Keep a checked block, where there is room."""
+        if self._is_full or self._is_there[block] or not self._make_room():
+            return
+        if self._transfer(os.pwritev, block, rows):
+            self._used_s[block] = int(time.time())
+            self._is_there[block] = 1
+
+    def _transfer(self, move: Callable[[int, list[memoryview], int], int], block: int, rows: Rows) -> bool:
+        shard, offset = self._place(block)
+        try:
+            file = self._open(shard)
+            try:
+                return move(file, [rows.reshape(-1).data], offset) == rows.nbytes
+            finally:
+                os.close(file)
+        except OSError as error:
+            # A full or sick disk must not end the run.
+            if not self._is_full:
+                logger.warning("cache %s: %s; no more blocks are kept", self.folder, error)
+            self._is_full = True
+            return False
+
+    def _make_room(self) -> bool:
+        block_bytes = self._manifest.block_rows * self._manifest.row_bytes
+        with self._lock:
+            room = self._max_bytes - int(np.count_nonzero(self._is_there)) * block_bytes
+            if room >= block_bytes:
+                return True
+            # By the last use, oldest first; what is young may be in use by another rank.
+            there = np.flatnonzero(self._is_there)
+            oldest = there[np.argsort(self._used_s[there], kind="stable")][:_EVICTED_AT_ONCE]
+            for block in oldest[self._used_s[oldest] + _YOUNG_S < int(time.time())].tolist():
+                self._is_there[block] = 0
+                self._punch(block)
+                room += block_bytes
+            return room >= block_bytes and not self._is_full
+
+    def _punch(self, block: int) -> None:
+        shard, offset = self._place(block)
+        num_bytes = int(self._manifest.block_lengths[block]) * self._manifest.row_bytes
+        libc = ctypes.CDLL(None, use_errno=True)
+        file = self._open(shard)
+        try:
+            libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong]
+            if libc.fallocate(file, _PUNCH, offset, num_bytes) != 0:
+                raise AttributeError
+        except AttributeError:
+            self._is_full = True
+            logger.warning("cache %s: this file system cannot free blocks; no more are kept", self.folder)
+        finally:
+            os.close(file)
+
+    def _place(self, block: int) -> tuple[int, int]:
+        manifest = self._manifest
+        shard = int(manifest.block_shards[block])
+        within = int(manifest.block_starts[block]) - int(manifest.shard_starts[shard])
+        return shard, manifest.shards[shard].data_offset + within * manifest.row_bytes
+
+    def _open(self, shard: int) -> int:
+        record = self._manifest.shards[shard]
+        file = os.open(self.folder / record.path, os.O_RDWR | os.O_CREAT, 0o644)
+        # Of its full length from the start, so that it can be mapped.
+        if os.fstat(file).st_size != record.bytes:
+            os.truncate(file, record.bytes)
+        return file
+
+    def _state(self, name: str, length: int, kind: type[np.uint8] | type[np.uint32]) -> NDArray[Any]:
+        place = self.folder / name
+        num_bytes = length * np.dtype(kind).itemsize
+        with place.open("ab+") as file:
+            if place.stat().st_size < num_bytes:
+                os.truncate(file.fileno(), num_bytes)
+            shared = mmap.mmap(file.fileno(), num_bytes)
+        return np.frombuffer(shared, dtype=kind)

@@ -1,0 +1,221 @@
+"""Blocks read by ranges on threads into an arena, checked, kept on disk where a cache is given: a Store.
+
+A block that is late is asked for a second time; the first answer counts.
+"""
+
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
+
+import crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from gan_distributed.data import storage
+from gan_distributed.data.arena import Arena, Slot
+from gan_distributed.data.attempts import counters
+from gan_distributed.data.cache import BlockCache
+from gan_distributed.data.checks import Checks, crc_with_labels
+from gan_distributed.data.manifest import Manifest
+from gan_distributed.data.order import Indices
+from gan_distributed.data.shards import Rows, damaged
+
+# A second request goes out when a block takes so many times as long as 95% of the last ones, at most for this share.
+_LATE_FACTOR = 3.0
+_FIRST_LATE_S = 2.0
+_HEDGED_SHARE = 0.05
+_REMEMBERED = 256
+
+
+@dataclass(frozen=True)
+class Room:
+    """How much memory the arena may take: slots in all (addresses only), and slots filled ahead of need."""
+
+    num_slots: int
+    budget: int
+
+
+class _OvertakenError(Exception):
+    """Another attempt brought the block, or the stream is closed."""
+
+
+class FetchedRows:
+    """A Store of blocks that come from elsewhere."""
+
+    def __init__(
+        self,
+        url: str,
+        manifest: Manifest,
+        room: Room,
+        num_threads: int,
+        timeout_s: float,
+        cache: BlockCache | None = None,
+    ) -> None:
+        self._url, self._manifest = url, manifest
+        self._timeout_s, self._cache = timeout_s, cache
+        self._source = "cache" if storage.local_path(url) is not None else "bucket"
+        self.bytes_read: Counter[str] = Counter()
+        self._checks = Checks(url, manifest)
+        self._arena = Arena(room.num_slots, room.budget, manifest.block_rows, manifest.row_bytes, self._start)
+        self.rows = self._arena.rows
+        self._jobs: deque[Slot] = deque()
+        self._hedged: set[int] = set()
+        self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
+        self._num_fetched = self._num_hedged = 0
+        self._is_closed = False
+        self._has_jobs = threading.Condition()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"fetch-{index}", daemon=True) for index in range(num_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def want(self, blocks: Indices) -> None:
+        """Begin to fetch blocks as room allows, in their order."""
+        self._arena.want(blocks)
+
+    def hold(self, blocks: Indices) -> Indices:
+        """The address of each block's first row."""
+        return self._arena.hold(blocks)
+
+    def drop(self, blocks: Indices) -> None:
+        """Let blocks go; their bytes stay while nobody else needs the room."""
+        self._arena.drop(blocks)
+
+    def labels(self, addresses: Indices) -> NDArray[np.int64]:
+        """The class of each row, zeros where the data set has none."""
+        return self._arena.labels(addresses)
+
+    def wait(self, addresses: Indices) -> None:
+        """Return when the rows are there, checked; asks again for those that are late."""
+        started = time.monotonic()
+        while missing := self._arena.missing(addresses):
+            if self._is_closed:
+                raise _OvertakenError
+            late_s = started + self._late_s() - time.monotonic()
+            if late_s <= 0:
+                self._hedge(missing)
+            self._arena.wait(max(late_s, 0.05))
+
+    def stop(self) -> None:
+        """Let whoever waits give up, and the threads end."""
+        with self._has_jobs:
+            self._is_closed = True
+            self._has_jobs.notify_all()
+        self._arena.wake()
+
+    def close(self) -> None:
+        """Return when the threads have ended; the memory goes with the last view of it."""
+        self.stop()
+        for thread in self._threads:
+            thread.join()
+        self._checks.settle()
+
+    def _start(self, slot: Slot) -> None:
+        with self._has_jobs:
+            self._jobs.append(slot)
+            self._has_jobs.notify()
+
+    def _late_s(self) -> float:
+        if len(self._seconds) < 8:
+            return _FIRST_LATE_S
+        return max(0.05, _LATE_FACTOR * float(np.quantile(list(self._seconds), 0.95)))
+
+    def _hedge(self, missing: list[Slot]) -> None:
+        with self._has_jobs:
+            for slot in missing:
+                is_allowed = self._num_hedged < 1 + _HEDGED_SHARE * self._num_fetched
+                # One that no thread has begun with is not late: the threads are busy.
+                if slot.num_begun == 1 and slot not in self._jobs and is_allowed:
+                    self._num_hedged += 1
+                    counters.add("hedges")
+                    self._jobs.appendleft(slot)
+                    self._has_jobs.notify()
+
+    def _work(self) -> None:
+        while True:
+            with self._has_jobs:
+                while not self._jobs and not self._is_closed:
+                    self._has_jobs.wait()
+                if self._is_closed:
+                    return
+                slot = self._jobs.popleft()
+                slot.num_begun += 1
+                slot.num_running += 1
+            error = self._attempt(slot)
+            with self._has_jobs:
+                slot.num_running -= 1
+                is_lost = error is not None and slot.num_running == 0 and not slot.is_done
+            if error is not None and is_lost:
+                self._arena.failed(error)
+
+    def _attempt(self, slot: Slot) -> BaseException | None:
+        """Bring one block; returns why it could not be brought."""
+        try:
+            self._bring(slot)
+        except _OvertakenError:
+            return None
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
+            return error
+        return None
+
+    def _bring(self, slot: Slot) -> None:
+        rows = slot.rows[: int(self._manifest.block_lengths[slot.block])]
+        if self._cache is not None and slot.num_begun == 1 and self._cache.read(slot.block, rows):
+            if self._finish(slot, rows, crc32c.crc32c(rows.reshape(-1).data), "cache"):
+                return
+            self._cache.forget(slot.block)
+        # A wrong block is fetched once more, from its first byte.
+        for _ in range(2):
+            started = time.monotonic()
+            if self._finish(slot, rows, self._fetch(slot, rows), self._source):
+                self._seconds.append(time.monotonic() - started)
+                if self._cache is not None:
+                    self._cache.write(slot.block, rows)
+                return
+        raise damaged(self._url, self._manifest, slot.block)
+
+    def _fetch(self, slot: Slot, rows: Rows) -> int:
+        """Read the block into its slot; returns the crc32c of its bytes."""
+        manifest = self._manifest
+        shard = int(manifest.block_shards[slot.block])
+        record = manifest.shards[shard]
+        within = int(manifest.block_starts[slot.block]) - int(manifest.shard_starts[shard])
+        start = record.data_offset + within * manifest.row_bytes
+        target, at, crc = rows.reshape(-1).data, 0, 0
+
+        def accept(piece: storage.Piece) -> None:
+            nonlocal at, crc
+            crc = crc32c.crc32c(piece, crc)
+            # Under the lock: a late attempt must not write into a slot that was given to another block.
+            with slot.lock:
+                if slot.is_done or self._is_closed:
+                    raise _OvertakenError
+                target[at : at + len(piece)] = piece
+            at += len(piece)
+
+        place = storage.join(self._url, record.path)
+        storage.fetch(place, start, start + rows.nbytes, accept, self._timeout_s)
+        return crc
+
+    def _finish(self, slot: Slot, rows: Rows, crc: int, source: str) -> bool:
+        """Hand the block over if it is what its checksum says."""
+        labels, wanted = self._checks.labels_of(slot.block), self._checks.crc_of(slot.block)
+        with slot.lock:
+            if slot.is_done:
+                raise _OvertakenError
+            if slot.num_begun > 1:
+                # Another attempt wrote here, too.
+                crc = crc32c.crc32c(rows.reshape(-1).data)
+            if crc_with_labels(crc, labels) != wanted:
+                counters.add("mismatches")
+                return False
+            if labels is not None:
+                slot.labels[: len(labels)] = labels
+            slot.is_done = True
+        with self._has_jobs:
+            self._num_fetched += 1
+            self.bytes_read[source] += rows.nbytes
+        self._arena.arrived(slot)
+        return True
