@@ -55,6 +55,10 @@ class Attempts:
         self._deadline = time.monotonic() + RETRY_DEADLINE_S
         self._backoff = _FIRST_BACKOFF_S
 
+    def progressed(self) -> None:
+        """Something came: the next wait is a short one again. The deadline stays."""
+        self._backoff = _FIRST_BACKOFF_S
+
     def failed(self, error: Exception) -> None:
         """Return when it is time to try again; raises one clear StorageError where trying is of no use."""
         if isinstance(error, StorageError):

@@ -39,6 +39,7 @@ class BlockCache:
         self._manifest, self._max_bytes = manifest, max_bytes
         self._lock = threading.Lock()
         self._is_full = False
+        self._num_writing = 0
         (self.folder / "shards").mkdir(parents=True, exist_ok=True)
         num_blocks = len(manifest.block_lengths)
         self._is_there = self._state("present", num_blocks, np.uint8)
@@ -81,9 +82,20 @@ class BlockCache:
         """Keep a checked block, where there is room."""
         if self._is_full or self._is_there[block] or not self._make_room():
             return
-        if self._transfer(os.pwritev, block, rows):
-            self._used_s[block] = int(time.time())
-            self._is_there[block] = 1
+        try:
+            if self._transfer(os.pwritev, block, rows):
+                self._used_s[block] = int(time.time())
+                self._is_there[block] = 1
+        finally:
+            with self._lock:
+                self._num_writing -= 1
+
+    def mend(self, url: str, block: int) -> None:
+        """Write a block anew, as the data set at `url` has it."""
+        shard, offset = self._place(block)
+        rows = np.empty(int(self._manifest.block_lengths[block]) * self._manifest.row_bytes, np.uint8)
+        storage.fetch_into(storage.join(url, self._manifest.shards[shard].path), offset, rows.data)
+        self._transfer(os.pwritev, block, rows)
 
     def _transfer(self, move: Callable[[int, list[memoryview], int], int], block: int, rows: Rows) -> bool:
         shard, offset = self._place(block)
@@ -103,17 +115,23 @@ class BlockCache:
     def _make_room(self) -> bool:
         block_bytes = self._manifest.block_rows * self._manifest.row_bytes
         with self._lock:
-            room = self._max_bytes - int(np.count_nonzero(self._is_there)) * block_bytes
-            if room >= block_bytes:
-                return True
-            # By the last use, oldest first; what is young may be in use by another rank.
-            there = np.flatnonzero(self._is_there)
-            oldest = there[np.argsort(self._used_s[there], kind="stable")][:_EVICTED_AT_ONCE]
-            for block in oldest[self._used_s[oldest] + _YOUNG_S < int(time.time())].tolist():
-                self._is_there[block] = 0
-                self._punch(block)
-                room += block_bytes
-            return room >= block_bytes and not self._is_full
+            room = self._max_bytes - (int(np.count_nonzero(self._is_there)) + self._num_writing) * block_bytes
+            if room < block_bytes:
+                room += self._evict() * block_bytes
+            if room < block_bytes or self._is_full:
+                return False
+            self._num_writing += 1
+            return True
+
+    def _evict(self) -> int:
+        """Free some blocks by their last use, oldest first; what is young may be in use by another rank."""
+        there = np.flatnonzero(self._is_there)
+        oldest = there[np.argsort(self._used_s[there], kind="stable")][:_EVICTED_AT_ONCE]
+        evicted = oldest[self._used_s[oldest] + _YOUNG_S < int(time.time())].tolist()
+        for block in evicted:
+            self._is_there[block] = 0
+            self._punch(block)
+        return len(evicted)
 
     def _punch(self, block: int) -> None:
         shard, offset = self._place(block)

@@ -41,6 +41,8 @@ def http_pieces(request: Request, start: int, stop: int, piece_bytes: int, timeo
         request.url,
         headers={**request.headers, "Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"},
         preload_content=False,
+        # What came before a connection ended is kept; that it is short is noticed below.
+        enforce_content_length=False,
         timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=timeout_s),
         retries=urllib3.Retry(total=None, connect=0, read=0, redirect=3, status=0, other=0, raise_on_status=False),
     )

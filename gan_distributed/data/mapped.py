@@ -9,12 +9,14 @@ import math
 import mmap
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gan_distributed.data.attempts import counters
 from gan_distributed.data.manifest import Manifest
 from gan_distributed.data.order import Indices
 from gan_distributed.data.shards import block_crc, damaged
@@ -28,10 +30,20 @@ _FAILED = ctypes.c_void_p(-1).value
 
 
 class MappedRows:
-    """A Store of local shards. Its memory is the page cache, which the kernel manages."""
+    """A Store of local shards. Its memory is the page cache, which the kernel manages.
 
-    def __init__(self, url: str, folder: Path, manifest: Manifest, crcs: NDArray[np.uint32]) -> None:
-        self._url, self._manifest, self._crcs = url, manifest, crcs
+    folder: where the files are; url: what to call them.   mend: writes a block's bytes anew, where they are a copy.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        manifest: Manifest,
+        crcs: NDArray[np.uint32],
+        mend: Callable[[int], None] | None = None,
+    ) -> None:
+        self._url, self._manifest, self._crcs, self._mend = url, manifest, crcs, mend
         self._labels = _mapped_labels(folder, manifest)
         self._is_checked = np.zeros(len(manifest.block_lengths), bool)
         self._num_unchecked = len(self._is_checked)
@@ -118,8 +130,13 @@ class MappedRows:
         address = int(self.hold(np.array([block]))[0])
         first, count = int(self._manifest.block_starts[block]), int(self._manifest.block_lengths[block])
         labels = None if self._labels is None else self._labels[first : first + count]
-        if block_crc(self.rows[address : address + count], labels) != int(self._crcs[block]):
-            raise damaged(self._url, self._manifest, block)
+        for is_mended in (False, True):
+            if block_crc(self.rows[address : address + count], labels) == int(self._crcs[block]):
+                break
+            if is_mended or self._mend is None:
+                raise damaged(self._url, self._manifest, block)
+            counters.add("mismatches")
+            self._mend(block)
         with self._lock:
             self._num_unchecked -= not self._is_checked[block]
             self._is_checked[block] = True

@@ -92,6 +92,7 @@ def fetch(url: str, start: int, stop: int, accept: Callable[[Piece], None], time
             if piece is None:
                 break
             start += len(piece)
+            attempts.progressed()
             accept(piece)
 
 

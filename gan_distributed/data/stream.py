@@ -4,6 +4,7 @@ Two ways to read, one order: local shards are mapped, others are fetched into an
 with addresses, and a batch is one gather. Threads only: the gather, the checksum and the reads let other threads run.
 """
 
+import functools
 import os
 import threading
 from collections import Counter
@@ -218,7 +219,8 @@ def _open_store(url: str, manifest: Manifest, order: Order, config: DataConfig, 
         cache = BlockCache(config.cache_folder, manifest, config.cache_bytes)
         mine = np.unique(np.concatenate([order.lane_pieces(lane)[0] for lane in lanes]))
         if MappedRows.fits(manifest) and cache.holds(mine) and cache.keep_labels(url):
-            return MappedRows(url, cache.folder, manifest, read_crcs(url, manifest))
+            mend = functools.partial(cache.mend, url)
+            return MappedRows(url, cache.folder, manifest, read_crcs(url, manifest), mend)
     room = _room(manifest, order, config, batch_size, lanes)
     return FetchedRows(url, manifest, room, config.fetch_threads, config.read_timeout_s, cache)
 
