@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gan_distributed.data import storage
+from gan_distributed.data import ranges, storage
 from gan_distributed.data.manifest import Manifest
 from gan_distributed.data.shards import Rows
 
@@ -94,7 +94,7 @@ class BlockCache:
         """Write a block anew, as the data set at `url` has it."""
         shard, offset = self._place(block)
         rows = np.empty(int(self._manifest.block_lengths[block]) * self._manifest.row_bytes, np.uint8)
-        storage.fetch_into(storage.join(url, self._manifest.shards[shard].path), offset, rows.data)
+        ranges.fetch_into(storage.join(url, self._manifest.shards[shard].path), offset, rows.data)
         self._transfer(os.pwritev, block, rows)
 
     def _transfer(self, move: Callable[[int, list[memoryview], int], int], block: int, rows: Rows) -> bool:

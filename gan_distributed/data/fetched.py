@@ -12,7 +12,7 @@ import crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from gan_distributed.data import storage
+from gan_distributed.data import ranges, storage
 from gan_distributed.data.arena import Arena, Slot
 from gan_distributed.data.attempts import counters
 from gan_distributed.data.cache import BlockCache
@@ -185,7 +185,7 @@ class FetchedRows:
         start = record.data_offset + within * manifest.row_bytes
         target, at, crc = rows.reshape(-1).data, 0, 0
 
-        def accept(piece: storage.Piece) -> None:
+        def accept(piece: ranges.Piece) -> None:
             nonlocal at, crc
             crc = crc32c.crc32c(piece, crc)
             # Under the lock: a late attempt must not write into a slot that was given to another block.
@@ -196,7 +196,7 @@ class FetchedRows:
             at += len(piece)
 
         place = storage.join(self._url, record.path)
-        storage.fetch(place, start, start + rows.nbytes, accept, self._timeout_s)
+        ranges.fetch(place, start, start + rows.nbytes, accept, self._timeout_s)
         return crc
 
     def _finish(self, slot: Slot, rows: Rows, crc: int, source: str) -> bool:

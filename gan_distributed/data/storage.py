@@ -7,7 +7,7 @@ file appears by a link or rename after its bytes are on the disk, an object appe
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,15 +18,10 @@ os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.core import url_to_fs
 
-from gan_distributed.data.attempts import Attempts, explained, retrying, status_of
+from gan_distributed.data.attempts import explained, retrying
 from gan_distributed.data.attempts import protocol as protocol
-from gan_distributed.data.http_ranges import Request, http_pieces
 from gan_distributed.errors import InputError, MissingError
 
-Piece = bytes | memoryview
-_PIECE_BYTES = 1 << 20
-# Below this a connection counts as stuck where only whole answers can be seen.
-_SLOWEST_BYTES_PER_S = 128 * 1024
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
 
 
@@ -50,67 +45,31 @@ def absolute(url: str) -> str:
 
 def read_bytes(url: str) -> bytes:
     """All bytes of one object."""
-    filesystem, path = _open(url)
+    filesystem, path = open_filesystem(url)
     found: bytes = retrying(url, lambda: filesystem.cat_file(path))
     return found
 
 
 def read_range(url: str, start: int, stop: int) -> bytes:
     """Bytes start to stop (exclusive) of one object, exactly as many as asked for."""
-    filesystem, path = _open(url)
-
-    def read() -> bytes:
-        found: bytes = filesystem.cat_file(path, start=start, end=stop)
-        if len(found) != stop - start:
-            raise OSError(f"{len(found)} bytes came, {stop - start} were asked for")
-        return found
-
-    return retrying(url, read)
+    filesystem, path = open_filesystem(url)
+    return retrying(url, lambda: read_once(filesystem, path, start, stop))
 
 
-def fetch(url: str, start: int, stop: int, accept: Callable[[Piece], None], timeout_s: float = 10.0) -> None:
-    """Hand over bytes start to stop (exclusive) of one object, piece by piece, in order, in the fastest way there is.
-
-    After a transient error it goes on at the first byte that is missing. timeout_s: how long a connection may be
-    silent. What `accept` raises ends it.
-    """
-    filesystem, path = _open(url)
-    attempts, is_renewed = Attempts(url), False
-    while start < stop:
-        pieces = _pieces(url, filesystem, path, start, stop, timeout_s)
-        while True:
-            try:
-                piece = next(pieces, None)
-            except Exception as error:  # noqa: BLE001 - raised again where trying is of no use
-                if status_of(error) == 401 and not is_renewed:
-                    # A token may end before it says so: log in once more.
-                    is_renewed = True
-                    filesystem, path = _open(url, skip_instance_cache=True)
-                else:
-                    attempts.failed(error)
-                break
-            if piece is None:
-                break
-            start += len(piece)
-            attempts.progressed()
-            accept(piece)
-
-
-def fetch_into(url: str, start: int, buffer: memoryview, timeout_s: float = 10.0) -> None:
-    """Fill a buffer with the bytes of one object from `start` on."""
-    at = 0
-
-    def accept(piece: Piece) -> None:
-        nonlocal at
-        buffer[at : at + len(piece)] = piece
-        at += len(piece)
-
-    fetch(url, start, start + len(buffer), accept, timeout_s)
+def read_once(filesystem: Any, path: str, start: int, stop: int, limit_s: float | None = None) -> bytes:
+    """One try of it, by fsspec's own means; limit_s: how long it may take where the filesystem can be left waiting."""
+    if isinstance(filesystem, AsyncFileSystem):
+        found: bytes = sync(filesystem.loop, filesystem._cat_file, path, start=start, end=stop, timeout=limit_s)
+    else:
+        found = filesystem.cat_file(path, start=start, end=stop)
+    if len(found) != stop - start:
+        raise OSError(f"{len(found)} bytes came, {stop - start} were asked for")
+    return found
 
 
 def write(url: str, data: bytes) -> None:
     """Put the object there, replacing what was there; readers see the old bytes or the new ones."""
-    filesystem, path = _open(url)
+    filesystem, path = open_filesystem(url)
     if local_path(url) is not None:
         retrying(url, lambda: _write_local(Path(path), data, replace=True))
     else:
@@ -122,7 +81,7 @@ def create(url: str, data: bytes) -> None:
 
     On object stores this is one request with a precondition, so of two writers exactly one succeeds.
     """
-    filesystem, path = _open(url)
+    filesystem, path = open_filesystem(url)
     local = local_path(url) is not None
     tries = 0
 
@@ -150,13 +109,13 @@ def create(url: str, data: bytes) -> None:
 
 def exists(url: str) -> bool:
     """Whether an object or a folder is there."""
-    filesystem, path = _open(url)
+    filesystem, path = open_filesystem(url)
     return retrying(url, lambda: bool(filesystem.exists(path)))
 
 
 def size(url: str) -> int | None:
     """Bytes of one object, None where there is none."""
-    filesystem, path = _open(url)
+    filesystem, path = open_filesystem(url)
     try:
         info: dict[str, Any] = retrying(url, lambda: filesystem.info(path))
     except MissingError:
@@ -166,7 +125,7 @@ def size(url: str) -> int | None:
 
 def names(url: str) -> list[str]:
     """Names of what lies directly in a folder, sorted; empty where there is no such folder."""
-    filesystem, path = _open(url)
+    filesystem, path = open_filesystem(url)
     try:
         found: list[str] = retrying(url, lambda: filesystem.ls(path, detail=False, refresh=True))
     except MissingError:
@@ -178,7 +137,7 @@ def names(url: str) -> list[str]:
 
 def walk(url: str) -> Iterator[tuple[str, int]]:
     """(path relative to `url`, bytes) of every object below a folder, in sorted order; linked folders are followed."""
-    filesystem, path = _open(url)
+    filesystem, path = open_filesystem(url)
     yield from _walk(url, filesystem, path.rstrip("/"), "", {os.path.realpath(path)})
 
 
@@ -203,21 +162,21 @@ def _walk(url: str, filesystem: Any, folder: str, prefix: str, above: set[str]) 
 
 def delete(url: str) -> None:
     """Remove one object; what is gone already is fine."""
-    filesystem, path = _open(url)
+    filesystem, path = open_filesystem(url)
     with contextlib.suppress(MissingError):
         retrying(url, lambda: filesystem.rm_file(path))
 
 
 def delete_folder(url: str) -> None:
     """Remove a folder and all below it; what is gone already is fine."""
-    filesystem, path = _open(url)
+    filesystem, path = open_filesystem(url)
     with contextlib.suppress(MissingError):
         retrying(url, lambda: filesystem.rm(path, recursive=True))
 
 
 def open_binary(url: str) -> IO[bytes]:
     """A seekable stream of one object, for readers of archives; the caller closes it."""
-    filesystem, path = _open(url)
+    filesystem, path = open_filesystem(url)
     stream: IO[bytes] = retrying(url, lambda: filesystem.open(path, "rb"))
     return stream
 
@@ -236,7 +195,8 @@ def configure(url: str, options: Mapping[str, Any]) -> None:
 _options: dict[str, dict[str, Any]] = {}
 
 
-def _open(url: str, **more: Any) -> tuple[Any, str]:
+def open_filesystem(url: str, **more: Any) -> tuple[Any, str]:
+    """Fsspec's filesystem for a URL, and the path in it."""
     place = absolute(url)
     for below, options in _options.items():
         if place == below or place.startswith(below + "/"):
@@ -278,51 +238,3 @@ def _write_local(path: Path, data: bytes, replace: bool) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-
-
-def _pieces(url: str, filesystem: Any, path: str, start: int, stop: int, timeout_s: float) -> Iterator[Piece]:
-    if local_path(url) is not None:
-        return _file_pieces(path, start, stop)
-    request = _http_request(url, filesystem, path)
-    if request is not None:
-        return http_pieces(request, start, stop, _PIECE_BYTES, timeout_s)
-    return _whole(filesystem, path, start, stop, timeout_s)
-
-
-def _file_pieces(path: str, start: int, stop: int) -> Iterator[Piece]:
-    scratch = memoryview(bytearray(min(_PIECE_BYTES, stop - start)))
-    with open(path, "rb", buffering=0) as file:
-        while start < stop:
-            count = os.preadv(file.fileno(), [scratch[: stop - start]], start)
-            if count == 0:
-                raise ValueError(f"ends at byte {start}, {stop - start} are missing")
-            start += count
-            yield scratch[:count]
-
-
-def _http_request(url: str, filesystem: Any, path: str) -> Request | None:
-    """How to ask for an object over HTTP without fsspec's event loop, which halves the rate; None where not known."""
-    scheme = protocol(url)
-    if scheme in ("http", "https") and not filesystem.kwargs:
-        return Request(path, {})
-    if scheme in ("gs", "gcs"):
-        headers: dict[str, str] = {}
-        filesystem.credentials.apply(headers)
-        payer = filesystem.requester_pays
-        project = payer if isinstance(payer, str) else filesystem.project
-        return Request(filesystem.url(path) + (f"&userProject={project}" if payer else ""), headers)
-    if scheme in ("s3", "s3a"):
-        # Signed for a minute and more, which outlasts the tries.
-        return Request(filesystem.url(path, expires=600, **filesystem.req_kw), {})
-    return None
-
-
-def _whole(filesystem: Any, path: str, start: int, stop: int, timeout_s: float) -> Iterator[Piece]:
-    if isinstance(filesystem, AsyncFileSystem):
-        limit_s = timeout_s + (stop - start) / _SLOWEST_BYTES_PER_S
-        found = sync(filesystem.loop, filesystem._cat_file, path, start=start, end=stop, timeout=limit_s)
-    else:
-        found = filesystem.cat_file(path, start=start, end=stop)
-    if len(found) != stop - start:
-        raise OSError(f"{len(found)} bytes came, {stop - start} were asked for")
-    yield found

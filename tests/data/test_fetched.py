@@ -12,7 +12,7 @@ from datasets import blobs, write_dataset
 from faulty_server import faulty_server
 
 from gan_distributed.config import DataConfig
-from gan_distributed.data import attempts, storage
+from gan_distributed.data import attempts, ranges, storage
 from gan_distributed.data.attempts import counters
 from gan_distributed.data.manifest import load_manifest
 from gan_distributed.data.order import Order
@@ -91,7 +91,7 @@ def test_a_read_goes_on_at_the_missing_byte(folder):
     buffer = bytearray(1000)
     with faulty_server(folder, lambda path, number: "truncated" if number == 0 else None) as (url, server):
         # 1000 bytes break off after 500, those after 250, and so on: each range is new to the server.
-        storage.fetch_into(storage.join(url, path), 128, memoryview(buffer))
+        ranges.fetch_into(storage.join(url, path), 128, memoryview(buffer))
         starts = [int(wanted.removeprefix("bytes=").split("-")[0]) for _, wanted in server.log if wanted]
     assert bytes(buffer) == (folder / path).read_bytes()[128:1128]
     assert starts[:3] == [128, 628, 878]

@@ -173,7 +173,7 @@ class _HttpError(Exception):
 @pytest.mark.parametrize("error", [OSError("reset"), TimeoutError(), _HttpError(503), _HttpError("429")])
 def test_transient_errors_are_tried_again(error, monkeypatch):
     flaky = _Flaky(2, error)
-    monkeypatch.setattr(storage, "_open", lambda url: (flaky, "x"))
+    monkeypatch.setattr(storage, "open_filesystem", lambda url: (flaky, "x"))
     monkeypatch.setattr(attempts, "_FIRST_BACKOFF_S", 0.001)
     before = attempts.counters.retries
     assert storage.read_bytes("gs://bucket/x") == b"data"
@@ -191,7 +191,7 @@ def test_transient_errors_are_tried_again(error, monkeypatch):
 )
 def test_final_errors_are_one_line(error, kind, said, monkeypatch):
     flaky = _Flaky(1, error)
-    monkeypatch.setattr(storage, "_open", lambda url: (flaky, "x"))
+    monkeypatch.setattr(storage, "open_filesystem", lambda url: (flaky, "x"))
     with pytest.raises(kind, match=said) as caught:
         storage.read_bytes("gs://bucket/x")
     assert "\n" not in str(caught.value)
@@ -199,7 +199,7 @@ def test_final_errors_are_one_line(error, kind, said, monkeypatch):
 
 
 def test_patience_ends(monkeypatch):
-    monkeypatch.setattr(storage, "_open", lambda url: (_Flaky(10**9, OSError("reset")), "x"))
+    monkeypatch.setattr(storage, "open_filesystem", lambda url: (_Flaky(10**9, OSError("reset")), "x"))
     monkeypatch.setattr(attempts, "_FIRST_BACKOFF_S", 0.001)
     monkeypatch.setattr(attempts, "RETRY_DEADLINE_S", 0.05)
     with pytest.raises(StorageError, match="reset"):

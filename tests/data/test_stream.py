@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_distributed.config import DataConfig
-from gan_distributed.data import attempts, storage
+from gan_distributed.data import attempts, ranges, storage
 from gan_distributed.data.fetched import FetchedRows
 from gan_distributed.data.mapped import MappedRows
 from gan_distributed.data.order import Order, rank_positions
@@ -182,7 +182,7 @@ def test_damaged_labels_are_found_too(tmp_path, kind):
 def test_a_wrong_block_is_fetched_once_more(tmp_path, monkeypatch):
     url = place_of("memory", tmp_path)
     manifest = write_dataset(url)
-    fetch, spoiled = storage.fetch, []
+    fetch, spoiled = ranges.fetch, []
 
     def flaky(place, start, stop, accept, timeout_s):
         def spoil(piece):
@@ -193,7 +193,7 @@ def test_a_wrong_block_is_fetched_once_more(tmp_path, monkeypatch):
 
         fetch(place, start, stop, spoil, timeout_s)
 
-    monkeypatch.setattr(storage, "fetch", flaky)
+    monkeypatch.setattr(ranges, "fetch", flaky)
     before = attempts.counters.mismatches
     rows, labels = blobs(300)
     found = batches(stream_of(url, manifest), 0, 13)
