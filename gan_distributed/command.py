@@ -27,7 +27,7 @@ def run(*functions: Callable[..., Any], name: str | None = None) -> None:
         rich_markup_mode=None,
     )
     for function in functions:
-        app.command(function.__name__)(function)
+        app.command(function.__name__.replace("_", "-"))(function)
     # typer brings its own copy of click in some releases; its errors are found through typer.
     usage_error: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     try:
