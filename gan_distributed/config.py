@@ -213,8 +213,8 @@ class Config(Section):
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
 
     def to_yaml(self) -> str:
-        """The resolved configuration as a recipe."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        """The resolved configuration as a recipe; without storage_options, which may hold secrets."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude={"data": {"storage_options"}}), sort_keys=False)
 
 
 # Where the bytes lie, how often things are saved and who computes change nothing of the result.
@@ -224,6 +224,11 @@ _FREE = (
     "data.url",
     "data.memory_bytes",
     "data.fetch_threads",
+    "data.gather_threads",
+    "data.map_local",
+    "data.cache_",
+    "data.read_timeout_s",
+    "data.storage_options",
     "training.tick_kimg",
     "checkpoint.",
     "samples.",

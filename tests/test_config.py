@@ -90,3 +90,23 @@ def test_identity_leaves_out_where_and_how_often():
     other = load_config(None, {"loss.r1_gamma": 1.0})
     assert other.digest != base.digest
     assert differences(base, other) == {"loss.r1_gamma": (0.0, 1.0)}
+
+
+def test_storage_options_are_used_and_never_written():
+    config = load_config(None, {"data.storage_options": {"token": "secret", "requester_pays": True}})
+    assert config.data.storage_options["token"] == "secret"
+    assert "secret" not in config.to_yaml()
+    assert config.digest == load_config(None).digest == parse_config(config.to_yaml(), "here").digest
+
+
+def test_how_data_is_read_is_not_part_of_the_identity():
+    plain = load_config(None)
+    for key, value in {
+        "data.gather_threads": 4,
+        "data.map_local": False,
+        "data.cache_bytes": 10,
+        "data.cache_folder": "/elsewhere",
+        "data.read_timeout_s": 3.0,
+    }.items():
+        assert load_config(None, {key: value}).digest == plain.digest, key
+    assert load_config(None, {"data.window_blocks": 5}).digest != plain.digest
