@@ -24,6 +24,8 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _MULTIPLY_1 = 0xBF58476D1CE4E5B9
 _MULTIPLY_2 = 0x94D049BB133111EB
 _MASK = (1 << 64) - 1
+# What a processor's cache holds beside its temporaries.
+_SORTED_AT_ONCE = 1 << 15
 
 
 @lru_cache(maxsize=4096)
@@ -42,14 +44,23 @@ def mix(value: int) -> int:
 
 
 def permutation(key: int, length: int) -> NDArray[np.int64]:
-    """A permutation of range(length): the order of the hashes of its elements.
+    """A permutation of range(length): the order of its elements' hashes, of as many high bits as leave room for them.
 
     NumPy's own generators may change their streams between releases; this one cannot, and the order of training
-    images must not.
+    images must not. The elements ride in the low bits, since sorting numbers is five times as fast as sorting places.
     """
-    counters = np.arange(1, length + 1) * _signed(_GOLDEN) + _signed(key)
-    # The hash is a bijection: no two are equal, and every kind of sorting gives the same.
-    return np.argsort(_mix(counters).view(np.uint64)).astype(np.int64, copy=False)
+    low_bits = (1 << length.bit_length()) - 1
+    hashes = np.empty(length, np.int64)
+    for start in range(0, length, _SORTED_AT_ONCE):
+        elements = np.arange(start, min(start + _SORTED_AT_ONCE, length))
+        mixed = _mix((elements + 1) * _signed(_GOLDEN) + _signed(key))
+        mixed &= ~low_bits
+        mixed |= elements
+        hashes[start : start + len(elements)] = mixed
+    ordered = hashes.view(np.uint64)
+    ordered.sort()
+    hashes &= low_bits
+    return hashes
 
 
 @dataclass(frozen=True)

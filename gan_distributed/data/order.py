@@ -47,7 +47,7 @@ class Window:
 
 
 class Order:
-    """The order of one data set under (seed, num_lanes, window_blocks); memory: 4 bytes a block."""
+    """The order of one data set under (seed, num_lanes, window_blocks); memory: 8 bytes a block."""
 
     def __init__(self, block_lengths: Indices, seed: int, num_lanes: int, window_blocks: int) -> None:
         self.num_rows = int(block_lengths.sum())
@@ -59,10 +59,14 @@ class Order:
         self.seed = seed
         self.num_lanes = num_lanes
         self.window_blocks = window_blocks
-        self._blocks = _BlockTable(block_lengths)
+        # A block starts where as many of the usual length would, less what shorter ones before it lack.
+        self._usual = int(np.bincount(block_lengths).argmax())
+        self._odd = np.flatnonzero(block_lengths != self._usual)
+        self._missing = np.concatenate([[0], np.cumsum(self._usual - block_lengths[self._odd])])
         laid = permutation(key_of(seed, "lanes"), len(block_lengths))
         # The laid-out blocks make a line; a lane starts at a block of it, some rows in.
-        line = np.concatenate([[0], np.cumsum(block_lengths[laid])])
+        self._laid_lengths = block_lengths[laid].astype(np.int32)
+        line = np.concatenate([[0], np.cumsum(self._laid_lengths, dtype=np.int64)])
         cuts = np.arange(num_lanes + 1) * self.num_rows // num_lanes
         self._cut_blocks = np.searchsorted(line, cuts, side="right") - 1
         self._cut_rows = cuts - line[self._cut_blocks]
@@ -72,29 +76,36 @@ class Order:
         """Rows of a lane."""
         return (lane + 1) * self.num_rows // self.num_lanes - lane * self.num_rows // self.num_lanes
 
-    def lane_pieces(self, lane: int) -> Pieces:
-        """(block, first row of the data set, length) of each piece of a lane, int64 [k] each."""
-        first, last = int(self._cut_blocks[lane]), int(self._cut_blocks[lane + 1])
-        head, tail = int(self._cut_rows[lane]), int(self._cut_rows[lane + 1])
-        blocks = self._laid[first : last + (tail > 0)].astype(np.int64)
-        starts, lengths = self._blocks.starts(blocks), self._blocks.lengths(blocks)
-        if tail:
-            lengths[-1] = tail
-        starts[0] += head
-        lengths[0] -= head
-        return blocks, starts, lengths
-
     def num_pieces(self, lane: int) -> int:
-        """Number of pieces of a lane."""
+        """Number of pieces of a lane: whole blocks, and a part of one at either end."""
         return int(self._cut_blocks[lane + 1] - self._cut_blocks[lane] + (self._cut_rows[lane + 1] > 0))
+
+    def piece_lengths(self, lane: int) -> NDArray[np.int32]:
+        """Rows of each piece of a lane, in the order in which they are laid."""
+        first, num_pieces = int(self._cut_blocks[lane]), self.num_pieces(lane)
+        lengths = self._laid_lengths[first : first + num_pieces].copy()
+        if self._cut_rows[lane + 1]:
+            lengths[-1] = self._cut_rows[lane + 1]
+        lengths[0] -= self._cut_rows[lane]
+        return lengths
+
+    def lane_pieces(self, lane: int, numbers: Indices | None = None) -> Pieces:
+        """(block, first row of the data set, length) of pieces of a lane, int64 [k] each; numbers: which, or all."""
+        if numbers is None:
+            numbers = np.arange(self.num_pieces(lane))
+        blocks = self._laid[int(self._cut_blocks[lane]) + numbers].astype(np.int64)
+        starts = self.block_starts(blocks)
+        starts[numbers == 0] += self._cut_rows[lane]
+        return blocks, starts, self.piece_lengths(lane)[numbers].astype(np.int64)
 
     def block_starts(self, blocks: Indices) -> Indices:
         """The data set's row at which each of some blocks starts."""
-        return self._blocks.starts(blocks)
+        found: Indices = blocks * self._usual - self._missing[np.searchsorted(self._odd, blocks)]
+        return found
 
-    def epoch(self, lane: int, epoch: int, pieces: Pieces | None = None) -> "LaneEpoch":
-        """One pass of a lane over its rows; pieces: those of the lane, where they are known already."""
-        return LaneEpoch(self, lane, epoch, self.lane_pieces(lane) if pieces is None else pieces)
+    def epoch(self, lane: int, epoch: int) -> "LaneEpoch":
+        """One pass of a lane over its rows."""
+        return LaneEpoch(self, lane, epoch)
 
     def rows(self, positions: Indices) -> Indices:
         """Rows of the data set at any positions, int64 [N]; for checks and single look-ups, not for streaming."""
@@ -108,54 +119,30 @@ class Order:
         return found
 
 
-class _BlockTable:
-    """Start and length of every block, in memory of the few whose length is not the usual one."""
-
-    def __init__(self, block_lengths: Indices) -> None:
-        self._usual = int(np.bincount(block_lengths).argmax()) if len(block_lengths) else 0
-        self._odd = np.flatnonzero(block_lengths != self._usual)
-        self._odd_lengths = block_lengths[self._odd]
-        self._missing = np.concatenate([[0], np.cumsum(self._usual - self._odd_lengths)])
-
-    def starts(self, blocks: Indices) -> Indices:
-        found: Indices = blocks * self._usual - self._missing[np.searchsorted(self._odd, blocks)]
-        return found
-
-    def lengths(self, blocks: Indices) -> Indices:
-        found = np.full(len(blocks), self._usual, np.int64)
-        where = np.searchsorted(self._odd, blocks)
-        is_odd = np.append(self._odd, -1)[where] == blocks
-        found[is_odd] = self._odd_lengths[where[is_odd]]
-        return found
-
-
 class LaneEpoch:
     """One pass of a lane over its rows: its pieces in their order, cut into windows."""
 
-    def __init__(self, order: Order, lane: int, epoch: int, pieces: Pieces) -> None:
-        blocks, starts, lengths = pieces
+    def __init__(self, order: Order, lane: int, epoch: int) -> None:
+        self._order, self._lane = order, lane
         self._key = key_of(order.seed, "epoch", lane, epoch)
-        shuffled = permutation(self._key, len(blocks))
-        self._blocks, self._starts, self._lengths = blocks[shuffled], starts[shuffled], lengths[shuffled]
-        self._window_blocks = order.window_blocks
-        ends = np.cumsum(self._lengths)
-        self._bounds = np.concatenate([[0], ends[order.window_blocks - 1 :: order.window_blocks]])
-        if self._bounds[-1] != ends[-1]:
-            self._bounds = np.append(self._bounds, ends[-1])
+        shuffled = permutation(self._key, order.num_pieces(lane))
+        ends = np.cumsum(order.piece_lengths(lane)[shuffled], dtype=np.int64)
+        # The last window may be shorter.
+        last = np.append(np.arange(order.window_blocks - 1, len(ends) - 1, order.window_blocks), len(ends) - 1)
+        self._bounds = np.concatenate([[0], ends[last]])
+        # A lane has many pieces, and a rank many lanes.
+        self._shuffled = shuffled.astype(np.int32)
         self.num_windows = len(self._bounds) - 1
 
     def window_at(self, place: int) -> int:
         """The window that holds a place of this epoch."""
         return int(np.searchsorted(self._bounds, place, side="right")) - 1
 
-    def window_pieces(self, index: int) -> Indices:
-        """The blocks that a window reads, without drawing its order."""
-        return self._blocks[index * self._window_blocks : (index + 1) * self._window_blocks]
-
     def window(self, index: int) -> Window:
         """The rows of a window in their order."""
-        pieces = slice(index * self._window_blocks, (index + 1) * self._window_blocks)
-        blocks, starts, lengths = self._blocks[pieces], self._starts[pieces], self._lengths[pieces]
+        size = self._order.window_blocks
+        numbers = self._shuffled[index * size : (index + 1) * size].astype(np.int64)
+        blocks, starts, lengths = self._order.lane_pieces(self._lane, numbers)
         shuffled = permutation(key_of(self._key, "window", index), int(lengths.sum()))
         return Window(blocks, starts, lengths, shuffled, int(self._bounds[index]))
 

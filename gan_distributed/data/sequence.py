@@ -116,8 +116,7 @@ class _LaneWalk:
     def __init__(self, order: Order, store: Store, lane: int, place: int) -> None:
         self._order, self._store, self._lane = order, store, lane
         self._epoch, within = divmod(place, order.lane_length(lane))
-        self._pieces = order.lane_pieces(lane)
-        self._plan: LaneEpoch = order.epoch(lane, self._epoch, self._pieces)
+        self._plan: LaneEpoch = order.epoch(lane, self._epoch)
         self._index = self._plan.window_at(within)
         self._window = self._plan.window(self._index)
         self._at = within - self._window.first_place
@@ -166,5 +165,5 @@ class _LaneWalk:
         self._index += 1
         if self._index == self._plan.num_windows:
             self._epoch += 1
-            self._plan, self._index = self._order.epoch(self._lane, self._epoch, self._pieces), 0
+            self._plan, self._index = self._order.epoch(self._lane, self._epoch), 0
         return self._plan.window(self._index)
