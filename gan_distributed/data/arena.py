@@ -1,4 +1,4 @@
-"""Memory for blocks on their way and in use: one array of rows, cut into slots. Who fetches is in fetching.py.
+"""Memory for blocks on their way and in use: one array of rows, cut into slots. Who fetches is in fetched.py.
 
 Slots are given out lowest first, and the array is touched only where blocks were written, so that it costs no more
 memory than the blocks in it.

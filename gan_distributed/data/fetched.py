@@ -60,7 +60,6 @@ class FetchedRows:
         self._arena = Arena(room.num_slots, room.budget, manifest.block_rows, manifest.row_bytes, self._start)
         self.rows = self._arena.rows
         self._jobs: deque[Slot] = deque()
-        self._hedged: set[int] = set()
         self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
         self._num_fetched = self._num_hedged = 0
         self._is_closed = False
