@@ -23,7 +23,7 @@ from gan_distributed.data.conversion import (
     plan_shards,
     write_shard,
 )
-from gan_distributed.data.entries import Reader, Source, spread
+from gan_distributed.data.entries import Reader, Source
 from gan_distributed.data.imaging import Crop
 from gan_distributed.data.manifest import Manifest, Preparation
 from gan_distributed.data.publication import (
@@ -85,7 +85,9 @@ def prepare(
     _check_options(resolution, channels, limit, workers, max_bad, block_mib)
     dest = storage.absolute(dest)
     with open_source(source) as opened:
-        entries = opened.entries if limit is None else spread(opened.entries, limit)
+        entries = opened.entries
+        if limit is not None:
+            entries.spread(limit)
         if channels is None:
             channels = detect_channels(opened.reader, entries)
             command.say(f"channels: {channels}, judged by a sample; --channels {4 - channels} makes it otherwise")
