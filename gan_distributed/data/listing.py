@@ -64,12 +64,12 @@ class Listing(Sequence[Entry]):
         return self._read(range(self._length)[index], range(self._length)[index] + 1)[0]
 
     def __iter__(self) -> Iterator[Entry]:
-        return itertools.chain.from_iterable(self.pages())
+        return self.between(0, self._length)
 
-    def pages(self) -> Iterator[list[Entry]]:
-        """All entries, some thousands at a time."""
-        for start in range(0, self._length, _PAGE):
-            yield self._read(start, start + _PAGE)
+    def between(self, start: int, stop: int) -> Iterator[Entry]:
+        """The entries from start to stop (exclusive), some thousands at a time in memory."""
+        for first in range(start, stop, _PAGE):
+            yield from self._read(first, min(first + _PAGE, stop))
 
     def label(self, labels_of: Callable[[list[str]], list[str]], sort: Callable[[set[str]], list[str]]) -> list[str]:
         """Give each entry the index of its label among the sorted labels, which are returned.
@@ -77,7 +77,7 @@ class Listing(Sequence[Entry]):
         labels_of: from the names of a page to their labels.
         """
         first_seen: dict[str, int] = {}
-        rows = enumerate(itertools.chain.from_iterable(self.pages()), start=1)
+        rows = enumerate(self, start=1)
         while page := list(itertools.islice(rows, _PAGE)):
             labels = labels_of([entry.name for _, entry in page])
             numbers = [first_seen.setdefault(label, len(first_seen)) for label in labels]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gan_distributed.data import storage
+from gan_distributed.data import folders, storage
 from gan_distributed.data.archives import list_tar, list_zip, unpack_tar_gz
 from gan_distributed.data.entries import MAX_IMAGE_BYTES, BadImageError, Entry, Reader, Source, is_image, oversized
 from gan_distributed.data.idx import IMAGES_MAGIC, list_builtin, list_idx
@@ -82,7 +82,7 @@ def _opened(source: str, folder: Path) -> Source:
 
 
 def _files(url: str) -> Iterator[Entry]:
-    return (Entry(name, None, size) for name, size in storage.walk(url))
+    return (Entry(name, None, size) for name, size in folders.walk(url))
 
 
 def _listed(
