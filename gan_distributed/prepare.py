@@ -1,6 +1,7 @@
 """The verb `prepare`: raw images to a prepared data set, in parallel on Ray or in this process. Safe to run again."""
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -124,18 +125,19 @@ def _ray_running(workers: int | None, is_local: bool) -> Iterator[Cluster]:
 
     address = os.environ.get("RAY_ADDRESS")
     local = {} if address else {"num_cpus": workers or os.cpu_count(), "include_dashboard": False}
-    was_running = ray.is_initialized()
     try:
-        if not was_running:
-            _check_address(address)
-            _undisturbed(lambda: ray.init(log_to_driver=False, logging_level=logging.ERROR, **local))
-        options = {}
-        if is_local:
-            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        with contextlib.ExitStack() as stack:
+            if not ray.is_initialized():
+                _check_address(address)
+                init = functools.partial(ray.init, log_to_driver=False, logging_level=logging.ERROR, **local)
+                stack.enter_context(_undisturbed(init, ray.shutdown))
+            options = {}
+            if is_local:
+                from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-            here = ray.get_runtime_context().get_node_id()
-            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=here, soft=False)
-        yield Cluster(ray, workers or int(ray.cluster_resources().get("CPU", 1)), options)
+                here = ray.get_runtime_context().get_node_id()
+                options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=here, soft=False)
+            yield Cluster(ray, workers or int(ray.cluster_resources().get("CPU", 1)), options)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, GanError):
             raise error.cause from None
@@ -145,9 +147,6 @@ def _ray_running(workers: int | None, is_local: bool) -> Iterator[Cluster]:
         raise StorageError(
             f"a decoding process was lost ({said}); run the same command with fewer --workers"
         ) from error
-    finally:
-        if not was_running:
-            ray.shutdown()
 
 
 @contextlib.contextmanager
@@ -172,28 +171,41 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _undisturbed(start: Callable[[], object]) -> None:
-    """Call it on a thread of its own, to its end, and only then let a signal end this process.
+@contextlib.contextmanager
+def _undisturbed(start: Callable[[], object], stop: Callable[[], object]) -> Iterator[None]:
+    """Start something for the time of the block; a signal ends the block only when the start is complete.
 
-    In the main thread Ray would take SIGTERM for itself, and half a start leaves processes behind.
+    Both happen on a thread of their own: in the main thread Ray would take SIGTERM for itself, half a start leaves
+    processes behind, and Ray is slow to stop on another thread than the one that started it.
     """
     errors: list[BaseException] = []
+    # Not Thread.join: once interrupted, it takes the thread for ended.
+    started, leave, stopped = threading.Event(), threading.Event(), threading.Event()
 
     def run() -> None:
         try:
             start()
         except BaseException as error:  # noqa: BLE001 - raised again below
             errors.append(error)
+        started.set()
+        leave.wait()
+        stop()
+        stopped.set()
 
-    thread = threading.Thread(target=run, name="start", daemon=True)
-    thread.start()
+    threading.Thread(target=run, name="start", daemon=True).start()
     try:
-        thread.join()
+        try:
+            started.wait()
+        finally:
+            # A second signal does not wait.
+            started.wait()
+        if errors:
+            raise errors[0]
+        yield
     finally:
-        # A second signal does not wait.
-        thread.join()
-    if errors:
-        raise errors[0]
+        leave.set()
+        if started.is_set():
+            stopped.wait()
 
 
 def _check_address(address: str | None) -> None:
