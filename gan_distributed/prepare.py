@@ -165,8 +165,10 @@ def _terminable() -> Iterator[None]:
     try:
         yield
     # Where the signal meets Ray while it waits, Ray raises a SystemExit of its own.
-    except SystemExit:
-        sys.exit(command.EXIT_TERMINATED if received else 1)
+    except SystemExit as error:
+        if received:
+            sys.exit(command.EXIT_TERMINATED)
+        raise StorageError("Ray ended while it was at work; run the same command again") from error
     finally:
         signal.signal(signal.SIGTERM, before)
 

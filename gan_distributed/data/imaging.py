@@ -52,8 +52,9 @@ def decode(image: bytes | Image.Image, min_side: int | None = None) -> Image.Ima
     """The first frame as an upright, opaque, 8-bit image of mode L or RGB; transparent parts are white.
 
     min_side: a JPEG file whose sides are at least twice that may come out smaller, no side below it: libjpeg then
-    computes fewer pixels from the same coefficients, an antialiased reduction by 2 to 8. That changes the pixels of a
-    later resize a little (measured: 1.5 levels of 255 on average), so callers keep twice the side that they need.
+    computes fewer pixels from the same coefficients, an antialiased reduction by 2 to 8. Callers keep twice the side
+    that they need, so that their own filter does the rest: on photographs rows then differ by 0.3 to 1.7 levels of
+    255 on average, where a bilinear filter instead of Lanczos makes a difference of 1.5 to 1.9.
     Raises BadImageError with the reason where the image cannot be used.
     """
     # Pillow warns of large images, odd palettes and broken tags; what matters of it is checked here.
