@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import psutil
-from commands import Background, descendants
+from commands import Background, descendants, train_words
 from commands import run as run_words
 from test_prepare import contents, encoded, picture
+
+from gan_distributed.data import storage
+from gan_distributed.data.manifest import load_manifest
 
 
 def words(source, dest, workers):
@@ -68,3 +71,24 @@ def test_memory_does_not_grow_with_the_names():
         assert done.returncode == 0, done.stderr
         peaks.append(float(done.stdout.split()[0]))
     assert peaks[1] - peaks[0] < 64
+
+
+def test_a_run_goes_on_with_the_images_that_it_was_started_with(tmp_path):
+    source, data = tmp_path / "s", str(tmp_path / "d")
+    prepare_words = [sys.executable, "-m", "gan_distributed.prepare", str(source), data, "--resolution", "32"]
+    train = train_words(tmp_path, data, str(tmp_path / "runs"), 0)
+    longer = [*train, "--set", "training.total_kimg=0.96"]
+    for index in range(80):
+        storage.write(f"{source}/{index % 3}/{index}.png", encoded(picture(index)))
+    for step in (prepare_words, train):
+        done = run_words(step)
+        assert done.returncode == 0, done.stderr
+    storage.write(f"{source}/0/more.png", encoded(picture(90)))
+    for step in ([*prepare_words, "--append"], longer):
+        done = run_words(step)
+        assert done.returncode == 0, done.stderr
+    old = load_manifest(data).parent
+    assert f"dataset: {old}" in (tmp_path / "runs" / "r" / "config.yaml").read_text()
+    # A new run takes all.
+    done = run_words([*train_words(tmp_path, data, str(tmp_path / "runs"), 0, run_id="new"), "--dry-run"])
+    assert done.returncode == 0, done.stderr
