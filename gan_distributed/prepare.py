@@ -1,51 +1,28 @@
 """The verb `prepare`: raw images to a prepared data set, in parallel on Ray or in this process. Safe to run again."""
 
 import contextlib
+import functools
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from typing import Annotated
 
 import typer
 
 from gan_distributed import command
 from gan_distributed.data import storage
-from gan_distributed.data.conversion import (
-    ShardPlan,
-    block_rows_of,
-    decode_part,
-    detect_channels,
-    plan_shards,
-    write_shard,
-)
-from gan_distributed.data.entries import Reader, Source, spread
+from gan_distributed.data.assembly import Request, Result, add_images, make_dataset
+from gan_distributed.data.conversion import block_rows_of, detect_channels
+from gan_distributed.data.engine import Cluster, Engine
 from gan_distributed.data.imaging import Crop
-from gan_distributed.data.manifest import Manifest, Preparation
-from gan_distributed.data.publication import (
-    check_quarantine,
-    damaged_files,
-    existing_manifest,
-    known_receipts,
-    publish,
-    sum_up,
-)
-from gan_distributed.data.receipts import Receipt
+from gan_distributed.data.manifest import Manifest, Preparation, load_manifest
 from gan_distributed.data.sources import open_source
-from gan_distributed.errors import DataError, GanError, InputError, StorageError
-
-# Below these a local Ray takes longer to start than the work.
-_FEW_RAW_IMAGES = 20_000
-_FEW_FILES = 2_000
-_TOLD_EVERY_S = 10.0
-_TOLD_EVERY_TERMINAL_S = 0.2
-
-# Images just decoded, and (shard's number, receipt) once a shard is written.
-Event = tuple[int, tuple[int, Receipt] | None]
+from gan_distributed.data.splits import parts_of, splits_of
+from gan_distributed.errors import GanError, InputError, StorageError
 
 
 def prepare(
@@ -76,43 +53,52 @@ def prepare(
     ] = False,
     max_bad: Annotated[float, typer.Option(help="Fail where more than this share of the images is bad.")] = 0.01,
     block_mib: Annotated[int, typer.Option(help="Size of a block, the unit of reading and shuffling, in MiB.")] = 4,
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-duplicates", help="Of images that become equal, keep only the first.")
+    ] = False,
+    split: Annotated[
+        str | None,
+        typer.Option(help="NAME=SHARE, as test=0.1: make two data sets, DEST/NAME and DEST/train, by names' hashes."),
+    ] = None,
+    append: Annotated[
+        bool, typer.Option("--append", help="Add the images of SOURCE that the data set does not hold yet.")
+    ] = False,
 ) -> None:
     """Turn raw images into shards and a manifest that `train` can stream.
 
-    Safe to run again: the same command finishes what is missing. Bad images are listed in DEST/quarantine.jsonl.
+    Safe to run again: the same command finishes what is missing. Bad images are listed in DEST/quarantine.jsonl, equal
+    ones in DEST/duplicates.jsonl.
     """
     command.log_to_stderr()
-    _check_options(resolution, channels, limit, workers, max_bad, block_mib)
-    dest = storage.absolute(dest)
-    with open_source(source) as opened:
-        entries = opened.entries if limit is None else spread(opened.entries, limit)
-        if channels is None:
-            channels = detect_channels(opened.reader, entries)
+    _check_options(resolution, channels, limit, workers, max_bad, block_mib, append and repair)
+    splits = splits_of(storage.absolute(dest), split)
+    with _terminable(), open_source(source) as opened, Engine(opened, workers, (source, dest), _ray_running) as engine:
+        if limit is not None:
+            opened.entries.spread(limit)
+        if channels is None and append:
+            channels = load_manifest(splits[0][0]).channels
+        elif channels is None:
+            channels = detect_channels(opened.reader, opened.entries)
             command.say(f"channels: {channels}, judged by a sample; --channels {4 - channels} makes it otherwise")
-        prepared = Preparation.model_validate({"resolution": resolution, "channels": channels, "crop": crop})
-        plans = plan_shards(dest, entries, prepared, block_rows_of(prepared, block_mib))
-        existing = existing_manifest(dest, repair)
-        receipts = known_receipts(dest, plans, existing, opened.class_names, repair)
-        missing = [plan for plan in plans if plan.number not in receipts]
-        for _, written in _told(missing, _convert(opened, missing, workers, source, dest)):
-            if written is not None:
-                receipts[written[0]] = written[1]
-    outcome = sum_up(plans, receipts, opened.class_names)
-    if existing is not None:
-        if outcome.manifest is None or outcome.manifest.fingerprint != existing.fingerprint:
-            raise DataError(f"{dest}: was prepared from other images, or other software; prepare into another folder")
-        damaged = damaged_files(dest, outcome, verify=repair)
-        if damaged and not repair:
-            raise DataError(f"{dest}: {damaged[0]} is missing or short; run the same command with --repair")
-        if not damaged and not missing:
-            _conclude("already prepared", dest, existing)
-            return
-    check_quarantine(dest, outcome, len(entries), max_bad if existing is None else 1.0)
-    _conclude("prepared" if existing is None else "repaired", dest, publish(dest, outcome, plans))
+        prepared = Preparation.model_validate(
+            {"resolution": resolution, "channels": channels, "crop": crop, "drop_duplicates": drop_duplicates}
+        )
+        for place, entries in parts_of(opened.entries, splits):
+            request = Request(
+                place, entries, opened.class_names, opened.reader, prepared, block_rows_of(prepared, block_mib),
+                max_bad, repair,
+            )  # fmt: skip
+            _conclude(place, add_images(request, engine) if append else make_dataset(request, engine), drop_duplicates)
 
 
 def _check_options(
-    resolution: int, channels: int | None, limit: int | None, workers: int | None, max_bad: float, block_mib: int
+    resolution: int,
+    channels: int | None,
+    limit: int | None,
+    workers: int | None,
+    max_bad: float,
+    block_mib: int,
+    is_append_repair: bool,
 ) -> None:
     if resolution % 4 or not 8 <= resolution <= 1024:
         raise InputError(f"--resolution {resolution}: give a multiple of 4 from 8 to 1024")
@@ -126,84 +112,32 @@ def _check_options(
         raise InputError(f"--max-bad {max_bad}: give a share from 0 to 1")
     if not 1 <= block_mib <= 64:
         raise InputError(f"--block-mib {block_mib}: give 1 to 64")
-
-
-def _convert(
-    opened: Source, plans: Sequence[ShardPlan], workers: int | None, source: str, dest: str
-) -> Iterator[Event]:
-    """Decode and write what the plans say, here or on Ray."""
-    if not plans:
-        return iter(())
-    in_memory = [url for url in (source, dest) if storage.protocol(url) == "memory"]
-    if in_memory and workers:
-        raise InputError(f"{in_memory[0]}: memory:// lives in one process; run with --workers 0")
-    num_images = sum(len(plan.entries) for plan in plans)
-    is_small = num_images < (_FEW_RAW_IMAGES if opened.is_raw else _FEW_FILES)
-    if workers == 0 or in_memory or (workers is None and is_small):
-        return _convert_here(opened.reader, plans)
-    is_local = opened.is_local or storage.local_path(dest) is not None
-    return _convert_on_ray(opened.reader, plans, workers, is_local)
-
-
-def _convert_here(reader: Reader, plans: Sequence[ShardPlan]) -> Iterator[Event]:
-    for plan in plans:
-        parts = []
-        for entries in plan.parts():
-            parts.append(decode_part(reader, entries, plan.prepared))
-            yield len(entries), None
-        yield 0, (plan.number, write_shard(plan, *parts))
-
-
-def _convert_on_ray(reader: Reader, plans: Sequence[ShardPlan], workers: int | None, is_local: bool) -> Iterator[Event]:
-    """A task a part, and a task that makes a shard of them; only so many shards are under way that all cores work.
-
-    is_local: the source or the data set is on this machine's disk, so the tasks stay here.
-    """
-    with _ray_running(workers) as (ray, num_cpus):
-        options = {}
-        if is_local:
-            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-            here = ray.get_runtime_context().get_node_id()
-            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=here, soft=False)
-        decode = ray.remote(decode_part).options(**options)
-        write = ray.remote(write_shard).options(**options)
-        waiting = list(reversed(plans))
-        num_parts = len(plans[0].parts())
-        max_shards = 1 + -(-2 * num_cpus // num_parts)
-        shards: dict[Any, int] = {}
-        parts: dict[Any, int] = {}
-        while waiting or shards:
-            while waiting and len(shards) < max_shards:
-                plan = waiting.pop()
-                decoding = {decode.remote(reader, part, plan.prepared): len(part) for part in plan.parts()}
-                shards[write.remote(plan, *decoding)] = plan.number
-                parts.update(decoding)
-            finished, _ = ray.wait(list(shards), num_returns=1, timeout=0.5)
-            decoded, _ = (
-                ray.wait(list(parts), num_returns=len(parts), timeout=0, fetch_local=False) if parts else ([], [])
-            )
-            yield sum(parts.pop(part) for part in decoded), None
-            for shard in finished:
-                yield 0, (shards.pop(shard), ray.get(shard))
+    if is_append_repair:
+        raise InputError("--append and --repair: give one of them")
 
 
 @contextlib.contextmanager
-def _ray_running(workers: int | None) -> Iterator[tuple[Any, int]]:
-    """The ray module and the number of cores: of the cluster at RAY_ADDRESS, or of a Ray that lives as long as this."""
+def _ray_running(workers: int | None, is_local: bool) -> Iterator[Cluster]:
+    """The Ray at RAY_ADDRESS, or one that lives as long as this. is_local: its tasks stay on this machine."""
     # Ray's own token authentication is for clusters; what starts here listens on this machine only.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
     local = {} if address else {"num_cpus": workers or os.cpu_count(), "include_dashboard": False}
-    was_running = ray.is_initialized()
     try:
-        if not was_running:
-            _check_address(address)
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
-        with _terminable():
-            yield ray, workers or int(ray.cluster_resources().get("CPU", 1))
+        with contextlib.ExitStack() as stack:
+            if not ray.is_initialized():
+                _check_address(address)
+                init = functools.partial(ray.init, log_to_driver=False, logging_level=logging.ERROR, **local)
+                stack.enter_context(_undisturbed(init, ray.shutdown))
+            options = {}
+            if is_local:
+                from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+                here = ray.get_runtime_context().get_node_id()
+                options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=here, soft=False)
+            yield Cluster(ray, workers or int(ray.cluster_resources().get("CPU", 1)), options)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, GanError):
             raise error.cause from None
@@ -213,9 +147,6 @@ def _ray_running(workers: int | None) -> Iterator[tuple[Any, int]]:
         raise StorageError(
             f"a decoding process was lost ({said}); run the same command with fewer --workers"
         ) from error
-    finally:
-        if not was_running:
-            ray.shutdown()
 
 
 @contextlib.contextmanager
@@ -234,10 +165,49 @@ def _terminable() -> Iterator[None]:
     try:
         yield
     # Where the signal meets Ray while it waits, Ray raises a SystemExit of its own.
-    except SystemExit:
-        sys.exit(command.EXIT_TERMINATED if received else 1)
+    except SystemExit as error:
+        if received:
+            sys.exit(command.EXIT_TERMINATED)
+        raise StorageError("Ray ended while it was at work; run the same command again") from error
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _undisturbed(start: Callable[[], object], stop: Callable[[], object]) -> Iterator[None]:
+    """Start something for the time of the block; a signal ends the block only when the start is complete.
+
+    Both happen on a thread of their own: in the main thread Ray would take SIGTERM for itself, half a start leaves
+    processes behind, and Ray is slow to stop on another thread than the one that started it.
+    """
+    errors: list[BaseException] = []
+    # Not Thread.join: once interrupted, it takes the thread for ended.
+    started, leave, stopped = threading.Event(), threading.Event(), threading.Event()
+
+    def run() -> None:
+        try:
+            start()
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            errors.append(error)
+        started.set()
+        leave.wait()
+        stop()
+        stopped.set()
+
+    threading.Thread(target=run, name="start", daemon=True).start()
+    try:
+        try:
+            started.wait()
+        finally:
+            # A second signal does not wait.
+            started.wait()
+        if errors:
+            raise errors[0]
+        yield
+    finally:
+        leave.set()
+        if started.is_set():
+            stopped.wait()
 
 
 def _check_address(address: str | None) -> None:
@@ -252,35 +222,14 @@ def _check_address(address: str | None) -> None:
             ) from error
 
 
-def _told(plans: Sequence[ShardPlan], events: Iterator[Event]) -> Iterator[Event]:
-    """The same events, with the progress on stderr."""
-    total = sum(len(plan.entries) for plan in plans)
-    started = told = time.monotonic()
-    done = 0
-    is_terminal = sys.stderr.isatty()
-    for event in events:
-        done += event[0]
-        now = time.monotonic()
-        if done and now - told >= (_TOLD_EVERY_TERMINAL_S if is_terminal else _TOLD_EVERY_S):
-            told = now
-            rate = done / (now - started)
-            left_s = int((total - done) / rate)
-            line = f"{done} of {total} images, {rate:.0f} images/s, {left_s // 60}:{left_s % 60:02d} left"
-            sys.stderr.write(f"\r\033[K{line}" if is_terminal else f"{line}\n")
-            sys.stderr.flush()
-        yield event
-    if total:
-        seconds = max(time.monotonic() - started, 1e-9)
-        sys.stderr.write("\r\033[K" if is_terminal else "")
-        command.say(f"{done} images in {seconds:.1f} s, {done / seconds:.0f} images/s")
-
-
-def _conclude(what: str, dest: str, manifest: Manifest) -> None:
+def _conclude(dest: str, result: Result, drop_duplicates: bool) -> None:
+    manifest: Manifest = result.manifest
     num_bytes = sum(shard.bytes for shard in manifest.shards)
     shape = f"{manifest.height}x{manifest.width}x{manifest.channels}"
+    duplicates = f"{result.num_duplicates} duplicates{' dropped' if drop_duplicates else ''}"
     typer.echo(
-        f"{what}: {dest} holds {manifest.num_images} images of {shape} in {manifest.num_classes} classes, "
-        f"{manifest.num_quarantined} quarantined, {num_bytes / 2**20:.1f} MiB"
+        f"{result.did}: {dest} holds {manifest.num_images} images of {shape} in {manifest.num_classes} classes, "
+        f"{manifest.num_quarantined} quarantined, {duplicates}, {num_bytes / 2**20:.1f} MiB"
     )
 
 

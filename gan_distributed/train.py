@@ -46,14 +46,16 @@ def train(
 
 def _train(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
     from gan_distributed.training.cluster import train_on_ray
-    from gan_distributed.training.run_folder import RunFolder, check_resume, read_json
+    from gan_distributed.training.run_folder import RunFolder, check_resume, read_config, read_json
     from gan_distributed.training.worker import Assignment
 
     data_url, run = _places(config)
     signals = _StopSignals()
     if fresh:
         _delete_run(run)
-    manifest = _check_data(config, data_url)
+    before = read_config(run)
+    recorded = before.recorded.dataset if before is not None and before.recorded is not None else None
+    manifest = _check_data(config, data_url, recorded)
     check_resume(run, config, manifest.fingerprint, set(allowed))
     done = read_json(run.done_url)
     if done is not None and done["seen_images"] >= round(1000 * config.training.total_kimg):
@@ -85,13 +87,17 @@ def _places(config: "Config") -> tuple[str, Any]:
     return storage.absolute(config.data.url), RunFolder(run_url)
 
 
-def _check_data(config: "Config", data_url: str) -> Any:
-    """Everything that can be known to be wrong before a worker starts."""
+def _check_data(config: "Config", data_url: str, recorded: str | None) -> Any:
+    """The manifest; everything that can be known to be wrong before a worker starts.
+
+    recorded: the fingerprint that the run was started with; images that were added since are not for it.
+    """
     from gan_distributed.data import storage
     from gan_distributed.data.manifest import load_manifest
 
     storage.configure(data_url, config.data.storage_options)
-    manifest = load_manifest(data_url)
+    is_there = recorded is not None and storage.exists(storage.join(data_url, "manifests", f"{recorded}.json"))
+    manifest = load_manifest(data_url, recorded if is_there else None)
     if manifest.num_images < config.data.num_lanes:
         raise DataError(
             f"{data_url}: {manifest.num_images} images are fewer than data.num_lanes {config.data.num_lanes}; "

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from gan_distributed.data import conversion, storage
+from gan_distributed.data import conversion, folders, storage
 from gan_distributed.data.imaging import to_row
 from gan_distributed.data.manifest import load_manifest
 from gan_distributed.data.shards import block_crcs
@@ -68,7 +68,7 @@ def run(source, dest, **options):
 
 def contents(dest):
     """{path: bytes} of all files of a data set."""
-    return {name: storage.read_bytes(storage.join(str(dest), name)) for name, _ in storage.walk(str(dest))}
+    return {name: storage.read_bytes(storage.join(str(dest), name)) for name, _ in folders.walk(str(dest))}
 
 
 def rows_of(dest):
@@ -122,15 +122,14 @@ def test_blocks_and_shards_have_the_size_asked_for(tmp_path, monkeypatch):
         for block_mib in (1, 4, 64):
             prepared = conversion.Preparation(resolution=resolution, channels=3, crop="center")
             rows = conversion.block_rows_of(prepared, block_mib)
-            entries = [conversion.Entry(str(index), None, 1) for index in range(30)]
-            length = len(conversion.plan_shards("x", entries * 12_000, prepared, rows)[0].entries)
+            length = conversion.rows_of_a_shard(prepared, rows)
             assert 60 * 2**20 <= length * resolution**2 * 3 <= 64 * 2**20
             assert length % rows == 0
 
 
 def test_any_kind_of_source_gives_the_same_rows(folder, tmp_path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
-        for name, _ in storage.walk(folder):
+        for name, _ in folders.walk(folder):
             archive.write(Path(folder) / name, f"top/{name}")
     run(folder, tmp_path / "a")
     run(tmp_path / "x.zip", tmp_path / "b")
@@ -395,14 +394,14 @@ def test_a_file_stands_at_dest(folder, tmp_path):
 
 
 def test_progress_is_told(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("gan_distributed.prepare._TOLD_EVERY_S", 0.0)
+    monkeypatch.setattr("gan_distributed.data.progress._EVERY_S", 0.0)
     run(folder, tmp_path / "a")
     err = capsys.readouterr().err
     assert "of 60 images, " in err
-    assert "images/s, 0:0" in err
+    assert " a core, 0:00:0" in err
     assert "60 images in " in err
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr("gan_distributed.prepare._TOLD_EVERY_TERMINAL_S", 0.0)
+    monkeypatch.setattr("gan_distributed.data.progress._EVERY_TERMINAL_S", 0.0)
     run(folder, tmp_path / "b")
     assert "\r\033[K" in capsys.readouterr().err
 
@@ -447,7 +446,7 @@ def test_any_number_of_workers_gives_the_same_bytes(folder, tmp_path, monkeypatc
     """On a real Ray, which prepare starts and ends; also an error that a task meets."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     run(folder, tmp_path / "none")
-    with _ray_running(2) as (ray, num_cpus):
+    with _ray_running(2, is_local=True) as (ray, num_cpus, _):
         assert num_cpus == 2
         run(folder, tmp_path / "two", workers=2)
         # Found running, so left running.

@@ -61,39 +61,46 @@ class RangeReader:
         return storage.read_range(self.url, entry.position, entry.position + entry.num_bytes)
 
 
-def list_zip(url: str) -> tuple[list[Entry], ZipReader]:
-    """The files in a zip, and their reader. Of two of the same name the later counts."""
+def list_zip(url: str) -> tuple[Iterator[Entry], ZipReader]:
+    """The files in a zip, and their reader."""
     # The file may have changed since this process opened it.
     _open_zip.cache_clear()
-    members = {}
-    for position, info in enumerate(_open_zip(url).infolist()):
-        if not info.is_dir():
-            name = plain_name(info.filename)
-            members[name] = Entry(name, None, info.file_size, position, info.CRC)
-    return list(members.values()), ZipReader(url)
+    members = (
+        Entry(plain_name(info.filename), None, info.file_size, position, info.CRC)
+        for position, info in enumerate(_open_zip(url).infolist())
+        if not info.is_dir()
+    )
+    return members, ZipReader(url)
 
 
-def list_tar(url: str) -> tuple[list[Entry], RangeReader]:
+def list_tar(url: str) -> tuple[Iterator[Entry], RangeReader]:
     """The files in a tar that is not compressed, and their reader; its headers are read once."""
-    with storage.open_binary(url) as stream:
-        members = {name: Entry(name, None, info.size, info.offset_data) for name, info in _members(url, stream)}
     threads = 1 if storage.local_path(url) else 16
-    return list(members.values()), RangeReader(url, threads)
+    return _tar_members(url), RangeReader(url, threads)
 
 
-def unpack_tar_gz(url: str, folder: Path) -> tuple[list[Entry], RangeReader]:
+def unpack_tar_gz(url: str, folder: Path) -> tuple[Iterator[Entry], RangeReader]:
     """The files in a compressed tar, and their reader: unpacked end to end into one local file in `folder`.
 
-    A compressed stream cannot be read at random. Members that declare too much are listed and not unpacked.
+    A compressed stream cannot be read at random; the file is whole when the last entry has come. Members that declare
+    too much are listed and not unpacked.
     """
-    members = {}
     spool = folder / "members"
+    return _unpacked_members(url, spool), RangeReader(str(spool))
+
+
+def _tar_members(url: str) -> Iterator[Entry]:
+    with storage.open_binary(url) as stream:
+        for name, info in _members(url, stream):
+            yield Entry(name, None, info.size, info.offset_data)
+
+
+def _unpacked_members(url: str, spool: Path) -> Iterator[Entry]:
     with storage.open_binary(url) as packed, gzip.GzipFile(fileobj=packed) as stream, spooling(spool) as out:
         for name, info in _members(url, stream):
-            members[name] = Entry(name, None, info.size, out.tell())
+            yield Entry(name, None, info.size, out.tell())
             if info.size <= MAX_IMAGE_BYTES:
                 _copy(url, stream, out, info.size)
-    return list(members.values()), RangeReader(str(spool))
 
 
 class _Stream(Protocol):

@@ -1,10 +1,11 @@
 """From entries to shards: the plan of ranges, what a task decodes, what a task writes. Where tasks run is not here."""
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -14,13 +15,17 @@ from PIL import Image
 from gan_distributed.data import storage
 from gan_distributed.data.entries import BadImageError, Entry, Reader
 from gan_distributed.data.imaging import Row, is_grey, to_row
+from gan_distributed.data.listing import Listing
 from gan_distributed.data.manifest import Preparation, ShardRecord
-from gan_distributed.data.receipts import Receipt, receipt_name
+from gan_distributed.data.receipts import FOLDER, Fate, Receipt, read_receipt, receipt_name
 from gan_distributed.data.shards import block_crcs, encode_shard
+from gan_distributed.errors import DataError
 
 SHARD_BYTES = 64 * 2**20
 PART_IMAGES = 512
 SAMPLED_IMAGES = 64
+DIGEST_BYTES = 16
+DUPLICATE = "duplicate"
 # Parts a shard is cut into at least, so that large images keep many workers busy with few shards in memory.
 _PARTS_PER_SHARD = 8
 # Images read ahead of the decoder, where reading waits for a network.
@@ -29,26 +34,45 @@ _READ_AHEAD = 32
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """One range of the source's order, whose good images become one shard."""
+    """One range of the source's order, whose good images become one shard. It holds no entries: they are listed."""
 
     dest: str
     number: int
-    entries: tuple[Entry, ...]
+    start: int
+    stop: int
     prepared: Preparation
     block_rows: int
+    # What the shard depends on, as 16 hex digits: options; name, size, label and checksum of each image.
+    key: str
+    # Where the receipt lies, below `dest`.
+    folder: str = FOLDER
+    # Indices in the range of good images that are left out, because equal ones come before them.
+    dropped: tuple[int, ...] = ()
+
+    @property
+    def num_images(self) -> int:
+        """Images of the range, good and bad."""
+        return self.stop - self.start
 
     @cached_property
-    def key(self) -> str:
-        """What the shard depends on, as 16 hex digits: options; name, size, label and checksum of each image."""
-        digest = hashlib.sha256(json.dumps([1, self.block_rows, self.prepared.model_dump()], sort_keys=True).encode())
-        for entry in self.entries:
-            digest.update(json.dumps([entry.name, entry.num_bytes, entry.label, entry.crc]).encode())
-        return digest.hexdigest()[:16]
+    def stem(self) -> str:
+        """What the name of each receipt of the range starts with."""
+        return receipt_name(self.folder, self.number, self.key).split(".")[0]
 
-    def parts(self) -> list[tuple[Entry, ...]]:
-        """The entries, cut into what one task decodes."""
-        length = min(PART_IMAGES, max(1, -(-len(self.entries) // _PARTS_PER_SHARD)))
-        return [self.entries[start : start + length] for start in range(0, len(self.entries), length)]
+    @cached_property
+    def receipt(self) -> str:
+        """The receipt's path below `dest`."""
+        left_out = hashlib.sha256(json.dumps(self.dropped).encode()).hexdigest()[:8]
+        return receipt_name(self.folder, self.number, f"{self.key}-{left_out}" if self.dropped else self.key)
+
+    def parts(self) -> list[range]:
+        """The range, cut into what one task decodes."""
+        length = min(PART_IMAGES, max(1, -(-self.num_images // _PARTS_PER_SHARD)))
+        return [range(start, min(start + length, self.stop)) for start in range(self.start, self.stop, length)]
+
+    def without(self, dropped: Sequence[int]) -> "ShardPlan":
+        """The same range, with some of its good images left out."""
+        return replace(self, dropped=tuple(dropped))
 
 
 # What reading an entry gives: bytes, pixels, or why there are none.
@@ -56,13 +80,13 @@ Read = bytes | Image.Image | BadImageError
 
 
 class Part(NamedTuple):
-    """The good images of a part of a shard, and the bad ones."""
+    """The good images of a part of a shard, and why the others are bad."""
 
     # uint8 [n, H, W, C]
     rows: Row
-    num_images: int
-    # (index in the part, reason)
-    bad: list[tuple[int, str]]
+    # An image each: the hash of its row, or the reason why there is none.
+    digests: list[str | None]
+    reasons: list[str | None]
 
 
 def block_rows_of(prepared: Preparation, block_mib: int) -> int:
@@ -70,23 +94,34 @@ def block_rows_of(prepared: Preparation, block_mib: int) -> int:
     return max(1, block_mib * 2**20 // _row_bytes(prepared))
 
 
-def plan_shards(dest: str, entries: Sequence[Entry], prepared: Preparation, block_rows: int) -> list[ShardPlan]:
-    """The ranges, each of whole blocks and about SHARD_BYTES of rows."""
-    blocks = max(1, SHARD_BYTES // (_row_bytes(prepared) * block_rows))
-    length = blocks * block_rows
-    return [
-        ShardPlan(dest, number, tuple(entries[start : start + length]), prepared, block_rows)
-        for number, start in enumerate(range(0, len(entries), length))
-    ]
+def rows_of_a_shard(prepared: Preparation, block_rows: int) -> int:
+    """Rows of whole blocks and about SHARD_BYTES."""
+    return max(1, SHARD_BYTES // (_row_bytes(prepared) * block_rows)) * block_rows
 
 
-def detect_channels(reader: Reader, entries: Sequence[Entry]) -> int:
+def plan_shards(
+    dest: str, entries: Listing, prepared: Preparation, block_rows: int, folder: str = FOLDER, first: int = 0
+) -> list[ShardPlan]:
+    """The ranges, each of the rows of a shard; reads the listing once."""
+    length = rows_of_a_shard(prepared, block_rows)
+    plans = []
+    for number, start in enumerate(range(0, len(entries), length), start=first):
+        stop = min(start + length, len(entries))
+        digest = hashlib.sha256(json.dumps([1, block_rows, prepared.model_dump()], sort_keys=True).encode())
+        for entry in entries.between(start, stop):
+            digest.update(json.dumps([entry.name, entry.num_bytes, entry.label, entry.crc]).encode())
+        key = digest.hexdigest()[:16]
+        plans.append(ShardPlan(dest, number, start, stop, prepared, block_rows, key, folder))
+    return plans
+
+
+def detect_channels(reader: Reader, entries: Listing) -> int:
     """1 if no image of a sample spread evenly over the entries holds colour, else 3."""
     step = max(1, len(entries) // SAMPLED_IMAGES)
     num_good = 0
-    for entry in entries[::step][:SAMPLED_IMAGES]:
+    for index in range(0, len(entries), step)[:SAMPLED_IMAGES]:
         try:
-            if not is_grey(reader.read(entry)):
+            if not is_grey(reader.read(entries[index])):
                 return 3
             num_good += 1
         except BadImageError:
@@ -98,29 +133,51 @@ def decode_part(reader: Reader, entries: Sequence[Entry], prepared: Preparation)
     """Read and decode the entries; bad ones are told, not raised."""
     side, channels = prepared.resolution, prepared.channels
     rows = np.empty((len(entries), side, side, channels), np.uint8)
-    bad: list[tuple[int, str]] = []
-    for index, image in enumerate(_read_all(reader, entries)):
+    part = Part(rows, [], [])
+    num_good = 0
+    for image in _read_all(reader, entries):
+        digest, reason = None, None
         try:
             if isinstance(image, BadImageError):
                 raise image
-            rows[index - len(bad)] = to_row(image, side, channels, prepared.crop)
+            rows[num_good] = to_row(image, side, channels, prepared.crop)
+            digest = hashlib.blake2b(rows[num_good], digest_size=DIGEST_BYTES).hexdigest()
+            num_good += 1
         except BadImageError as error:
-            bad.append((index, str(error)))
-    return Part(rows[: len(entries) - len(bad)], len(entries), bad)
+            reason = str(error)
+        part.digests.append(digest)
+        part.reasons.append(reason)
+    return part._replace(rows=rows[:num_good])
 
 
-def write_shard(plan: ShardPlan, *parts: Part) -> Receipt:
-    """Write the shard of the good images, then the receipt that says so."""
-    bad: list[tuple[int, str]] = []
-    start = 0
-    for part in parts:
-        bad += [(start + index, reason) for index, reason in part.bad]
-        start += part.num_images
-    rows = np.concatenate([part.rows for part in parts])
-    refused = {index for index, _ in bad}
-    labels = [entry.label for index, entry in enumerate(plan.entries) if index not in refused]
+def write_shard(plan: ShardPlan, entries: Sequence[Entry], *parts: Part) -> None:
+    """Write the shard of the range's good images, then the receipt that says so."""
+    digests = [digest for part in parts for digest in part.digests]
+    reasons = [reason for part in parts for reason in part.reasons]
+    fates = [
+        Fate(entry.name, entry.num_bytes, entry.crc, entry.label, digest, reason)
+        for entry, digest, reason in zip(entries, digests, reasons, strict=True)
+    ]
+    _write(plan, np.concatenate([part.rows for part in parts]), fates)
+
+
+def drop_rows(plan: ShardPlan) -> None:
+    """Write the shard again without what the plan drops. The shard of the whole range and its receipt are there."""
+    whole = read_receipt(plan.dest, replace(plan, dropped=()).receipt)
+    if whole is None or whole.shard is None:
+        raise DataError(f"{plan.dest}/{plan.stem}: went away meanwhile; run the same command again")
+    data = storage.read_bytes(storage.join(plan.dest, whole.shard.path))
+    rows: Row = np.load(io.BytesIO(data), allow_pickle=False)
+    dropped = set(plan.dropped)
+    kept = [index not in dropped for index, fate in enumerate(whole.fates) if fate.is_kept]
+    fates = [fate._replace(reason=DUPLICATE) if index in dropped else fate for index, fate in enumerate(whole.fates)]
+    _write(plan, rows[kept], fates)
+
+
+def _write(plan: ShardPlan, rows: Row, fates: Sequence[Fate]) -> None:
     shard, crcs = None, []
     if len(rows):
+        labels = [fate.label for fate in fates if fate.is_kept]
         known = None if labels[0] is None else np.array(labels, dtype=np.int64)
         crcs = block_crcs(rows, known, plan.block_rows)
         data, offset = encode_shard(rows)
@@ -128,9 +185,8 @@ def write_shard(plan: ShardPlan, *parts: Part) -> Receipt:
         path = f"shards/{plan.number:05d}-{sha256[:12]}.npy"
         shard = ShardRecord(path=path, bytes=len(data), sha256=sha256, rows=len(rows), data_offset=offset)
         storage.write(storage.join(plan.dest, path), data)
-    receipt = Receipt(shard=shard, block_crcs=tuple(crcs), quarantined=tuple(bad))
-    storage.write(storage.join(plan.dest, receipt_name(plan.number, plan.key)), receipt.to_json())
-    return receipt
+    receipt = Receipt(shard=shard, block_crcs=tuple(crcs), fates=tuple(fates))
+    storage.write(storage.join(plan.dest, plan.receipt), receipt.to_bytes())
 
 
 def _read_all(reader: Reader, entries: Sequence[Entry]) -> Iterator[Read]:

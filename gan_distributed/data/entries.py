@@ -1,8 +1,5 @@
 """What a source of images is, whatever lies behind it: sorted entries and a reader. Opening one is in sources.py."""
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -12,6 +9,8 @@ from gan_distributed.errors import DataError
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from gan_distributed.data.listing import Listing
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 # A file that says it is larger is refused unread: 64 megapixels of RGB are 192 MiB.
@@ -51,7 +50,7 @@ class Reader(Protocol):
 class Source:
     """A stable list of images, sorted by name, and the reader that opens them. Closing it removes temporary files."""
 
-    entries: list[Entry]
+    entries: "Listing"
     class_names: tuple[str, ...] | None
     reader: Reader
     # Whether only processes on this machine can read it.
@@ -65,7 +64,8 @@ class Source:
         return self.reader.read(self.entries[index])
 
     def close(self) -> None:
-        """Remove what was unpacked."""
+        """Remove what was unpacked, and the listing."""
+        self.entries.close()
         if self.temporary is not None:
             self.temporary.cleanup()
 
@@ -95,16 +95,3 @@ def plain_name(name: str) -> str:
 def oversized(entry: Entry) -> BadImageError:
     """The refusal of an entry that declares more than MAX_IMAGE_BYTES."""
     return BadImageError(f"{entry.num_bytes} bytes, more than {MAX_IMAGE_BYTES // 2**20} MiB")
-
-
-def spread(entries: Sequence[Entry], limit: int) -> list[Entry]:
-    """`limit` entries in their order: as many of each class as can be, chosen by the hash of the name."""
-    classes: dict[int | None, list[tuple[bytes, int]]] = defaultdict(list)
-    for index, entry in enumerate(entries):
-        digest = hashlib.sha256(entry.name.encode("utf-8", "surrogateescape")).digest()
-        classes[entry.label].append((digest, index))
-    # The first of every class, then the second of every class, and so on.
-    turns = [
-        (turn, digest, index) for members in classes.values() for turn, (digest, index) in enumerate(sorted(members))
-    ]
-    return [entries[index] for index in sorted(index for _, _, index in sorted(turns)[:limit])]

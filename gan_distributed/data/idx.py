@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -48,7 +49,7 @@ class IdxReader:
         return Image.fromarray(_pixels(self)[entry.position])
 
 
-def list_idx(url: str, folder: Path) -> tuple[list[Entry], tuple[str, ...] | None, IdxReader]:
+def list_idx(url: str, folder: Path) -> tuple[Iterable[Entry], tuple[str, ...] | None, IdxReader]:
     """The images of an IDX file with the classes that its sibling gives, where there is one, and their reader.
 
     A file that is compressed or elsewhere is copied into `folder`.
@@ -56,18 +57,16 @@ def list_idx(url: str, folder: Path) -> tuple[list[Entry], tuple[str, ...] | Non
     path = local_copy(url, folder / "images", _MAX_IMAGES_BYTES)
     reader = _header(url, path)
     labels = _sibling_labels(url, folder, reader.num_images)
-    indices = labels[0] if labels else [None] * reader.num_images
     _pixels.cache_clear()
-    crcs = [zlib.crc32(image) for image in _pixels(reader)]
     row_bytes = reader.height * reader.width
-    entries = [
-        Entry(f"{index:08d}", label, row_bytes, index, crc)
-        for index, (label, crc) in enumerate(zip(indices, crcs, strict=True))
-    ]
+    entries = (
+        Entry(f"{index:08d}", labels[0][index] if labels else None, row_bytes, index, zlib.crc32(image))
+        for index, image in enumerate(_pixels(reader))
+    )
     return entries, labels[1] if labels else None, reader
 
 
-def list_builtin(name: str, folder: Path) -> tuple[list[Entry], tuple[str, ...] | None, IdxReader]:
+def list_builtin(name: str, folder: Path) -> tuple[Iterable[Entry], tuple[str, ...] | None, IdxReader]:
     """The images of a data set that the package brings along, its class names, and their reader."""
     if name not in BUILTIN_CLASSES:
         raise DataError(f"builtin:{name}: there is no such data set; there is {', '.join(sorted(BUILTIN_CLASSES))}")

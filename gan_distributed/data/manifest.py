@@ -1,17 +1,27 @@
 """What a prepared data set is: its manifest, read, checked and written. The bytes of a shard are in shards.py.
 
 A data set folder holds `shards/*.npy`, `labels.npy` where there are labels, `blocks.crc32c`, `quarantine.jsonl`,
-`manifests/FINGERPRINT.json` and, written last, `manifest.json`, a copy of the newest manifest.
+`duplicates.jsonl`, `manifests/FINGERPRINT.json` and, written last, `manifest.json`, a copy of the newest manifest.
+Where images were added, these files have the start of their sha256 in their names (`labels-0123456789ab.npy`), so that
+nothing that an older manifest names is overwritten. `parts/` holds what makes `prepare` safe to run again.
 """
 
 import hashlib
 import json
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from gan_distributed.data import storage
 from gan_distributed.errors import DataError, MissingError
@@ -27,6 +37,17 @@ RelativePath = Annotated[str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")]
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Fields that the format gained later. Left out at their default, so that a fingerprint stays what it was.
+    _gained: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialize(self)
+        for name in self._gained:
+            if content[name] == type(self).model_fields[name].default:
+                del content[name]
+        return content
 
 
 class FileRecord(_Section):
@@ -53,6 +74,9 @@ class Preparation(_Section):
     crop: Literal["center", "none"]
     resample: str = "lanczos"
     background: str = "white"
+    # Whether of images whose rows are equal only the first is there.
+    drop_duplicates: bool = False
+    _gained = ("drop_duplicates",)
 
 
 class Manifest(_Section):
@@ -70,11 +94,16 @@ class Manifest(_Section):
     class_histogram: tuple[Count, ...] | None
     prepared: Preparation
     num_quarantined: Count
+    # Good images that are not there because an equal one is.
+    num_dropped: Count = 0
+    # The fingerprint of the manifest that this one adds images to.
+    parent: Sha256 | None = None
     shards: tuple[ShardRecord, ...]
     # int64 [num_images], the class of each row in the order of the shards.
     labels: FileRecord | None
     # uint32 [num_blocks], little endian: crc32c of a block's image bytes, continued over its labels' bytes.
     blocks: FileRecord
+    _gained = ("num_dropped", "parent")
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Manifest":

@@ -5,6 +5,7 @@ and `np.load` opens the file anywhere.
 """
 
 import io
+from typing import IO
 
 import crc32c
 import numpy as np
@@ -33,6 +34,12 @@ def encode_labels(labels: NDArray[np.int64]) -> bytes:
     file = io.BytesIO()
     np.save(file, np.ascontiguousarray(labels, dtype="<i8"))
     return file.getvalue()
+
+
+def write_labels_header(file: IO[bytes], num_rows: int) -> None:
+    """Make a .npy file of labels of what stands in the file from LABELS_OFFSET on, as `encode_labels` would."""
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(file, {"descr": "<i8", "fortran_order": False, "shape": (num_rows,)})
 
 
 # NumPy pads the header of a .npy file to a multiple of 64; one dimension always fits in 128 bytes.

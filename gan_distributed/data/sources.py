@@ -3,15 +3,17 @@
 import contextlib
 import struct
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gan_distributed.data import storage
+from gan_distributed.data import folders, storage
 from gan_distributed.data.archives import list_tar, list_zip, unpack_tar_gz
 from gan_distributed.data.entries import MAX_IMAGE_BYTES, BadImageError, Entry, Reader, Source, is_image, oversized
-from gan_distributed.data.idx import IMAGES_MAGIC, IdxReader, list_builtin, list_idx
+from gan_distributed.data.idx import IMAGES_MAGIC, list_builtin, list_idx
 from gan_distributed.data.labels import MAX_LABEL_FILE_BYTES, is_label_file, label_images
+from gan_distributed.data.listing import Listing
 from gan_distributed.data.torchvision_set import list_torchvision
 from gan_distributed.errors import AccessError, DataError, MissingError
 
@@ -58,41 +60,61 @@ def open_source(source: str) -> Source:
 
 
 def _opened(source: str, folder: Path) -> Source:
+    # Kinds that a prefix names. Each lists (entries, class names or None, reader); their labels are theirs to know.
     if source.startswith("builtin:"):
-        return _raw(*list_builtin(source.removeprefix("builtin:"), folder))
+        return _listed(source, *list_builtin(source.removeprefix("builtin:"), folder), is_local=True, is_raw=True)
     if source.startswith("torchvision:"):
-        entries, names, reader = list_torchvision(source)
-        return Source(_some(source, entries), names, reader, is_local=True, is_raw=True)
+        return _listed(source, *list_torchvision(source), is_local=True, is_raw=True)
+    # Kinds that the bytes at a URL tell.
     url = storage.absolute(source)
     is_local = storage.local_path(url) is not None
     kind = _kind(url)
     if kind == "idx":
-        return _raw(*list_idx(url, folder))
+        return _listed(url, *list_idx(url, folder), is_local=True, is_raw=True)
+    # Files of images: folders or a file of labels beside them give the classes.
     if kind == "zip":
         return _labelled(url, *list_zip(url), is_local)
     if kind == "tar":
         return _labelled(url, *list_tar(url), is_local)
     if kind == "tar.gz":
         return _labelled(url, *unpack_tar_gz(url, folder), True)
-    found = [Entry(name, None, size) for name, size in storage.walk(url)]
-    return _labelled(url, found, FolderReader(url, threads=1 if is_local else 16), is_local)
+    return _labelled(url, _files(url), FolderReader(url, threads=1 if is_local else 16), is_local)
 
 
-def _raw(entries: list[Entry], class_names: tuple[str, ...] | None, reader: IdxReader) -> Source:
-    return Source(entries, class_names, reader, is_local=True, is_raw=True)
+def _files(url: str) -> Iterator[Entry]:
+    return (Entry(name, None, size) for name, size in folders.walk(url))
 
 
-def _labelled(url: str, found: list[Entry], reader: Reader, is_local: bool) -> Source:
+def _listed(
+    source: str,
+    found: Iterable[Entry],
+    class_names: tuple[str, ...] | None,
+    reader: Reader,
+    is_local: bool,
+    is_raw: bool = False,
+) -> Source:
+    """The entries as they were found, sorted."""
+    return Source(_some(source, Listing(found)), class_names, reader, is_local, is_raw)
+
+
+def _labelled(url: str, found: Iterable[Entry], reader: Reader, is_local: bool) -> Source:
     """The images among what was found, sorted, with the classes that folders or a file of labels give."""
-    entries = _some(url, sorted(entry for entry in found if is_image(entry.name)))
-    label_files = {entry.name: entry for entry in found if is_label_file(entry.name)}
-    labels = label_images(
-        url, [entry.name for entry in entries], label_files, lambda name: _text(url, reader, label_files[name])
-    )
-    if labels is None:
-        return Source(entries, None, reader, is_local)
-    entries = [entry._replace(label=label) for entry, label in zip(entries, labels[0], strict=True)]
-    return Source(entries, labels[1], reader, is_local)
+    label_files: dict[str, Entry] = {}
+
+    def images() -> Iterator[Entry]:
+        for entry in found:
+            if is_image(entry.name):
+                yield entry
+            elif is_label_file(entry.name):
+                label_files[entry.name] = entry
+
+    entries = _some(url, Listing(images()))
+    try:
+        names = label_images(url, entries, label_files, lambda name: _text(url, reader, label_files[name]))
+    except BaseException:
+        entries.close()
+        raise
+    return Source(entries, names, reader, is_local)
 
 
 def _text(url: str, reader: Reader, entry: Entry) -> bytes:
@@ -105,8 +127,9 @@ def _text(url: str, reader: Reader, entry: Entry) -> bytes:
     return data if isinstance(data, bytes) else b""
 
 
-def _some(url: str, entries: list[Entry]) -> list[Entry]:
+def _some(url: str, entries: Listing) -> Listing:
     if not entries:
+        entries.close()
         raise DataError(f"{url}: holds no images; give {KINDS}")
     return entries
 

@@ -6,10 +6,11 @@ file appears by a link or rename after its bytes are on the disk, an object appe
 
 import contextlib
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 # gcsfs asks a gRPC service for the bucket's type on first touch; an emulator or a proxy that cannot answer makes each
 # call hang for a minute. It reads this when it is imported, which is when the first gs:// URL is opened.
@@ -21,6 +22,8 @@ from fsspec.core import url_to_fs
 from gan_distributed.data.attempts import explained, retrying
 from gan_distributed.data.attempts import protocol as protocol
 from gan_distributed.errors import InputError, MissingError
+
+T = TypeVar("T")
 
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
 
@@ -71,9 +74,23 @@ def write(url: str, data: bytes) -> None:
     """Put the object there, replacing what was there; readers see the old bytes or the new ones."""
     filesystem, path = open_filesystem(url)
     if local_path(url) is not None:
-        retrying(url, lambda: _write_local(Path(path), data, replace=True))
+        retrying(url, lambda: _write_local(Path(path), lambda file: file.write(data), replace=True))
     else:
         retrying(url, lambda: filesystem.pipe_file(path, data))
+
+
+def write_file(url: str, path: Path) -> None:
+    """Put a local file's bytes there, as `write` does, without holding them in memory."""
+    filesystem, remote = open_filesystem(url)
+    if local_path(url) is None:
+        retrying(url, lambda: filesystem.put_file(str(path), remote))
+        return
+
+    def copy() -> None:
+        with path.open("rb") as source:
+            _write_local(Path(remote), lambda file: shutil.copyfileobj(source, file), replace=True)
+
+    retrying(url, copy)
 
 
 def create(url: str, data: bytes) -> None:
@@ -90,7 +107,7 @@ def create(url: str, data: bytes) -> None:
         tries += 1
         try:
             if local:
-                _write_local(Path(path), data, replace=False)
+                _write_local(Path(path), lambda file: file.write(data), replace=False)
             else:
                 filesystem.pipe_file(path, data, mode="create")
         except FileExistsError:
@@ -132,32 +149,13 @@ def names(url: str) -> list[str]:
         return []
     # A bucket may list the folder itself as an empty object.
     below = {name.rstrip("/").rsplit("/", 1)[-1] for name in found if name.rstrip("/") != path.rstrip("/")}
-    return sorted(name for name in below if not name.startswith(_TEMPORARY))
+    return sorted(name for name in below if not name.startswith(TEMPORARY))
 
 
-def walk(url: str) -> Iterator[tuple[str, int]]:
-    """(path relative to `url`, bytes) of every object below a folder, in sorted order; linked folders are followed."""
+def call(url: str, action: Callable[[Any, str], T]) -> T:
+    """What `action` makes of the filesystem and path that fsspec gives for a URL, with retries."""
     filesystem, path = open_filesystem(url)
-    yield from _walk(url, filesystem, path.rstrip("/"), "", {os.path.realpath(path)})
-
-
-def _walk(url: str, filesystem: Any, folder: str, prefix: str, above: set[str]) -> Iterator[tuple[str, int]]:
-    try:
-        entries: list[dict[str, Any]] = retrying(url, lambda: filesystem.ls(folder, detail=True, refresh=True))
-    except MissingError:
-        return
-    for entry in sorted(entries, key=lambda entry: str(entry["name"])):
-        place = str(entry["name"]).rstrip("/")
-        name = place.rsplit("/", 1)[-1]
-        if not name or place == folder or name.startswith(_TEMPORARY):
-            continue
-        if entry["type"] == "directory" or (entry.get("islink") and os.path.isdir(place)):
-            real = os.path.realpath(place)
-            # A link to a folder above would go round for ever.
-            if real not in above:
-                yield from _walk(url, filesystem, place, f"{prefix}{name}/", above | {real})
-        else:
-            yield prefix + name, int(entry["size"] or 0)
+    return retrying(url, lambda: action(filesystem, path))
 
 
 def delete(url: str) -> None:
@@ -181,7 +179,8 @@ def open_binary(url: str) -> IO[bytes]:
     return stream
 
 
-_TEMPORARY = ".tmp-"
+# What a name starts with while its file is written.
+TEMPORARY = ".tmp-"
 # The umask can only be read by setting it: once, at import, before there are threads.
 _UMASK = os.umask(0o022)
 os.umask(_UMASK)
@@ -214,15 +213,15 @@ def open_filesystem(url: str, **more: Any) -> tuple[Any, str]:
     return filesystem, path
 
 
-def _write_local(path: Path, data: bytes, replace: bool) -> None:
+def _write_local(path: Path, fill: Callable[[IO[bytes]], object], replace: bool) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError as error:
         raise PermissionError(f"the folder {path.parent} cannot be made") from error
-    handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_UMASK)

@@ -3,7 +3,7 @@
 import inspect
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,7 @@ class TorchvisionReader:
         return image
 
 
-def list_torchvision(source: str) -> tuple[list[Entry], tuple[str, ...] | None, TorchvisionReader]:
+def list_torchvision(source: str) -> tuple[Iterable[Entry], tuple[str, ...] | None, TorchvisionReader]:
     """The items of `torchvision:CLASS?key=value&…`, their class names where they have classes, and their reader."""
     name, _, query = source.removeprefix("torchvision:").partition("?")
     arguments = _arguments(source, name, query)
@@ -54,8 +54,9 @@ def list_torchvision(source: str) -> tuple[list[Entry], tuple[str, ...] | None, 
     dataset = _construct(source, name, arguments)
     reader = TorchvisionReader(name, tuple(sorted((key, arguments[key]) for key in arguments if key != "download")))
     labels = _labels(source, dataset)
-    indices = labels[0] if labels else [None] * len(dataset)
-    entries = [Entry(f"{name}/{index:08d}", label, 0, index) for index, label in enumerate(indices)]
+    entries = (
+        Entry(f"{name}/{index:08d}", labels[0][index] if labels else None, 0, index) for index in range(len(dataset))
+    )
     return entries, labels[1] if labels else None, reader
 
 

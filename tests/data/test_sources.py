@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gan_distributed.data import archives, entries, labels, sources, spool, storage
-from gan_distributed.data.entries import BadImageError, Entry, spread
+from gan_distributed.data.entries import BadImageError, Entry
 from gan_distributed.data.imaging import to_row
+from gan_distributed.data.listing import Listing
 from gan_distributed.data.sources import open_source
 from gan_distributed.errors import DataError, InputError, StorageError
 
@@ -174,7 +175,7 @@ def test_broken_files_of_labels(name, content, said, tmp_path):
 @given(st.binary(max_size=200), st.sampled_from(labels.LABEL_FILES))
 def test_any_bytes_as_labels(data, name):
     try:
-        assert labels.parse_labels("here", name, data) is None or True
+        assert all(len(pair) == 2 for pair in labels.parse_labels("here", name, data) or [])
     except DataError as error:
         assert str(error).startswith("here: ")
 
@@ -418,8 +419,18 @@ def test_no_room_to_unpack(tmp_path, monkeypatch):
         out.write(b"x")
 
 
-@given(st.lists(st.integers(0, 4), max_size=60), st.integers(1, 70), st.randoms())
-def test_spread(classes, limit, random):
+def spread(found, limit):
+    """What a listing keeps of the entries."""
+    listing = Listing(found)
+    listing.spread(limit)
+    kept = list(listing)
+    assert len(listing) == len(kept)
+    listing.close()
+    return kept
+
+
+@given(st.lists(st.integers(0, 4), max_size=60), st.integers(1, 70))
+def test_spread(classes, limit):
     found = [Entry(f"{index:03d}.png", label, 1) for index, label in enumerate(classes)]
     chosen = spread(found, limit)
     assert len(chosen) == min(limit, len(found))

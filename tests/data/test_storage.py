@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_distributed.data import attempts, storage
+from gan_distributed.data import attempts, folders, storage
 from gan_distributed.errors import AccessError, AlreadyExistsError, InputError, MissingError, StorageError
 
 names = st.text("abcXYZ012-_. ", min_size=1, max_size=8).filter(lambda name: name.strip(". ") != "")
@@ -33,7 +33,7 @@ def test_write_read_delete(root):
     storage.write(place, b"new")
     assert storage.read_bytes(place) == b"new"
     assert storage.names(root) == ["a"]
-    assert list(storage.walk(root)) == [("a/b/c.bin", 3)]
+    assert list(folders.walk(root)) == [("a/b/c.bin", 3)]
     with storage.open_binary(place) as stream:
         stream.seek(1)
         assert stream.read() == b"ew"
@@ -43,7 +43,7 @@ def test_write_read_delete(root):
     storage.delete_folder(root)
     storage.delete_folder(root)
     assert storage.names(root) == []
-    assert list(storage.walk(root)) == []
+    assert list(folders.walk(root)) == []
 
 
 def test_create_is_once(root):
@@ -72,7 +72,7 @@ def test_what_is_written_is_listed(files):
     for folder, name, data in files:
         storage.write(storage.join(root, folder, name), data)
         wanted[f"{folder}/{name}"] = data
-    assert dict(storage.walk(root)) == {name: len(data) for name, data in wanted.items()}
+    assert dict(folders.walk(root)) == {name: len(data) for name, data in wanted.items()}
     assert all(storage.read_bytes(storage.join(root, name)) == data for name, data in wanted.items())
     assert storage.names(root) == sorted({name.split("/")[0] for name in wanted})
 
