@@ -76,7 +76,7 @@ def list_zip(url: str) -> tuple[list[Entry], ZipReader]:
 def list_tar(url: str) -> tuple[list[Entry], RangeReader]:
     """The files in a tar that is not compressed, and their reader; its headers are read once."""
     with storage.open_binary(url) as stream:
-        members = {name: Entry(name, None, info.size, info.offset_data) for name, info in _members(url, stream)}
+        members = {name: Entry(name, None, info.size, info.offset_data) for name, info in tar_members(url, stream)}
     threads = 1 if storage.local_path(url) else 16
     return list(members.values()), RangeReader(url, threads)
 
@@ -89,7 +89,7 @@ def unpack_tar_gz(url: str, folder: Path) -> tuple[list[Entry], RangeReader]:
     members = {}
     spool = folder / "members"
     with storage.open_binary(url) as packed, gzip.GzipFile(fileobj=packed) as stream, spooling(spool) as out:
-        for name, info in _members(url, stream):
+        for name, info in tar_members(url, stream):
             members[name] = Entry(name, None, info.size, out.tell())
             if info.size <= MAX_IMAGE_BYTES:
                 _copy(url, stream, out, info.size)
@@ -115,7 +115,7 @@ class _Headers:
         return self._stream.read(num_bytes)
 
 
-def _members(url: str, stream: _Stream) -> Iterator[tuple[str, tarfile.TarInfo]]:
+def tar_members(url: str, stream: _Stream) -> Iterator[tuple[str, tarfile.TarInfo]]:
     """Name and header of each plain file; the stream stands at the file's bytes."""
     try:
         with tarfile.open(fileobj=_Headers(stream), mode="r:") as archive:  # type: ignore[call-overload]
