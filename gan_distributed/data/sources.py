@@ -10,14 +10,16 @@ from tempfile import TemporaryDirectory
 from gan_distributed.data import storage
 from gan_distributed.data.archives import list_tar, list_zip, unpack_tar_gz
 from gan_distributed.data.entries import MAX_IMAGE_BYTES, BadImageError, Entry, Reader, Source, is_image, oversized
+from gan_distributed.data.formats import FORMATS, list_format
+from gan_distributed.data.hubs import is_hub_name, resolve_hub
 from gan_distributed.data.idx import IMAGES_MAGIC, IdxReader, list_builtin, list_idx
 from gan_distributed.data.labels import MAX_LABEL_FILE_BYTES, is_label_file, label_images
 from gan_distributed.data.torchvision_set import list_torchvision
 from gan_distributed.errors import AccessError, DataError, MissingError
 
 KINDS = (
-    "a folder of images, a .zip, .tar or .tar.gz of one, an IDX file, torchvision:CLASS?root=DIR or "
-    "builtin:fashion-mnist"
+    "a folder of images, a .zip, .tar or .tar.gz of one, an IDX file, torchvision:CLASS?root=DIR, "
+    f"builtin:fashion-mnist, or {FORMATS}"
 )
 _FIRST_BYTES = 2**16
 
@@ -63,6 +65,11 @@ def _opened(source: str, folder: Path) -> Source:
     if source.startswith("torchvision:"):
         entries, names, reader = list_torchvision(source)
         return Source(_some(source, entries), names, reader, is_local=True, is_raw=True)
+    if is_hub_name(source):
+        source = resolve_hub(source)
+    listed = list_format(source, folder)
+    if listed is not None:
+        return Source(sorted(listed.entries), listed.class_names, listed.reader, listed.is_local, listed.is_raw)
     url = storage.absolute(source)
     is_local = storage.local_path(url) is not None
     kind = _kind(url)
