@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gan_distributed.data import storage
 from gan_distributed.data.arrays import image_of
@@ -24,6 +23,9 @@ _IMAGES = ("imgs", "images", "image", "img", "x", "X", "data", "x_train", "X_tra
 _LABELS = ("labels", "label", "y", "Y", "targets", "classes", "y_train")
 # Rows read at a time: those of a chunk, as far as they fit.
 _SLAB_BYTES = 64 * 2**20
+# Where there are no chunks, and where rows have lengths of their own: an array can repeat one huge value.
+_UNCHUNKED_BYTES = 4 * 2**20
+_ENCODED_ROWS = 8
 _MAX_CHUNK_BYTES = 256 * 2**20
 _LABEL_ROWS = 65_536
 _MAX_WORD = 200
@@ -54,7 +56,7 @@ def list_hdf5(files: Files, options: Options, folder: Path) -> tuple[StoredEntri
     # A file may have changed since this process opened it.
     _images.cache_clear()
     found = (row for file in files.names for row in _rows(files.base, file, options))
-    entries, names = index_words(files.url, found, folder / "entries")
+    entries, names = index_words(files.url, found, folder / "entries", asked=options.label)
     return entries, names, Hdf5Reader(files.base, options.image)
 
 
@@ -74,36 +76,41 @@ class _Images:
             raise DataError(f"{url}: which array holds the images? Give ?images=NAME; {_arrays(self.file)}")
         self.is_pixels = bool(self.array.ndim > 1)
         self.row_bytes = int(np.prod(self.array.shape[1:], dtype=object)) * self.array.dtype.itemsize
-        if self.row_bytes > MAX_IMAGE_BYTES:
-            raise DataError(f"{url}: {self.row_bytes} bytes an image, more than {MAX_IMAGE_BYTES // 2**20} MiB")
-        rows = self.array.chunks[0] if self.array.chunks else self.array.shape[0]
-        self._slab_rows = max(1, min(rows, _SLAB_BYTES // max(1, self.row_bytes)))
+        if not 0 < self.row_bytes <= MAX_IMAGE_BYTES:
+            raise DataError(f"{url}: {self.row_bytes} bytes an image, not 1 to {MAX_IMAGE_BYTES // 2**20} MiB")
+        if not self.is_pixels:
+            self._slab_rows = _ENCODED_ROWS
+        elif self.array.chunks:
+            self._slab_rows = max(1, min(self.array.chunks[0], _SLAB_BYTES // self.row_bytes))
+        else:
+            self._slab_rows = max(1, _UNCHUNKED_BYTES // self.row_bytes)
         self._start = 0
-        self._slab: NDArray[np.uint8] | None = None
+        self._slab: Any = ()
 
     def read(self, row: int) -> "bytes | Image.Image":
-        if not self.is_pixels:
-            return self._encoded(row)
-        if self._slab is None or not self._start <= row < self._start + len(self._slab):
+        if not self._start <= row < self._start + len(self._slab):
+            # Before reading, so that one slab is held and not two.
+            self._slab = ()
             self._start = row - row % self._slab_rows
-            self._slab = None
-            self._slab = self._read(slice(self._start, self._start + self._slab_rows))
-        return image_of(self._slab[row - self._start])
+            try:
+                self._slab = self._read(self._start, self._start + self._slab_rows)
+            except BadImageError:
+                if self.is_pixels:
+                    raise
+                # Of encoded files only those that are damaged are lost.
+                self._start, self._slab = row, self._read(row, row + 1)
+        found = self._slab[row - self._start]
+        if self.is_pixels:
+            return image_of(found)
+        return bytes(found.tobytes()) if isinstance(found, np.void | np.ndarray) else bytes(found)
 
-    def _encoded(self, row: int) -> bytes:
-        found: Any = self._read(row)
-        if isinstance(found, np.void | np.ndarray):
-            found = found.tobytes()
-        return bytes(found)
-
-    def _read(self, rows: int | slice) -> NDArray[np.uint8]:
+    def _read(self, start: int, stop: int) -> Any:
         try:
-            found: NDArray[np.uint8] = self.array[rows]
+            return self.array[start:stop]
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             if self.stream is not None:
                 self.stream.check()
             raise BadImageError("damaged in the file") from error
-        return found
 
 
 @lru_cache(maxsize=2)

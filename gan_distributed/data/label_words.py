@@ -37,14 +37,17 @@ def index_words(
     path: Path,
     names: tuple[str, ...] | None = None,
     *,
+    asked: str | None = None,
     is_guess: bool = False,
 ) -> tuple[StoredEntries, tuple[str, ...] | None]:
     """The entries with class indices, and the class names, None where nothing is labelled.
 
     found: each entry with its label, None where it has none.   path: the file to keep them in.
-    names: where given, a label is the index of one of these.   is_guess: whether the labels may be captions; where
-    more than half of them differ there are no classes, and a warning says so.
-    Raises DataError where only some are labelled, where an index has no name and where nothing was found.
+    names: where given, a label is the index of one of these.   asked: what the user gave as
+    ?label=.   is_guess: whether the labels may be captions; where more than half of them differ there are no classes,
+    and a warning says so.
+    Raises DataError where only some are labelled, or none though asked for, where an index has no name and where
+    nothing was found.
     """
     words: dict[str, int] = {}
     unlabelled, num_images = None, 0
@@ -64,6 +67,8 @@ def index_words(
     if is_guess and len(words) * 2 > num_images:
         logger.warning("%s: hardly two images share a label, so there are no labels; ?label= makes it otherwise", where)
         return StoredEntries(path, None), None
+    if not words and asked not in (None, "none"):
+        raise DataError(f"{where}: no image has a label in {asked!r}; choose others with ?label=")
     if not words:
         return StoredEntries(path, None), None
     if unlabelled is not None:

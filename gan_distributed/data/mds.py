@@ -20,7 +20,7 @@ from gan_distributed.data.entries import MAX_IMAGE_BYTES, Entry, oversized
 from gan_distributed.data.files import Files, Options, inside, split_inside
 from gan_distributed.data.label_words import StoredEntries, index_words
 from gan_distributed.data.mds_columns import Columns, choose_columns, image_from, label_from
-from gan_distributed.data.mds_shards import PACKED, open_shard, read_span
+from gan_distributed.data.mds_shards import PACKED, forget_shards, open_shard, read_value
 from gan_distributed.errors import DataError, StorageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class MdsReader:
         if entry.num_bytes > MAX_IMAGE_BYTES:
             raise oversized(entry)
         file, _ = split_inside(entry.name)
-        return image_from(self.encoding, read_span(storage.join(self.url, file), entry.position, entry.num_bytes))
+        return image_from(self.encoding, read_value(storage.join(self.url, file), entry.position, entry.num_bytes))
 
 
 class _Shard(NamedTuple):
@@ -62,11 +62,12 @@ def list_mds(files: Files, options: Options, folder: Path) -> tuple[StoredEntrie
     Labels lie between the images, so shards that are compressed, or elsewhere, are read once, one at a time.
     """
     options.refuse(files.url, "image", "label", "split")
+    forget_shards()
     url = storage.join(files.base, files.names[0])
     shards, columns = _parse_index(url, _content(url), options)
     found = (row for shard in shards for row in _rows(files.base, shard, columns))
     is_guess = options.label is None and columns.label is not None and columns.encodings[columns.label] == "str"
-    entries, names = index_words(files.base, found, folder / "entries", is_guess=is_guess)
+    entries, names = index_words(files.base, found, folder / "entries", asked=options.label, is_guess=is_guess)
     # A compressed shard is unpacked once and its images are taken from it in order.
     packed = any(shard.name.endswith(PACKED) for shard in shards)
     return entries, names, MdsReader(files.base, columns.encodings[columns.image], 1 if packed else files.threads)

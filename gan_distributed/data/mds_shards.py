@@ -9,6 +9,7 @@ from typing import IO
 from gan_distributed.data import storage
 from gan_distributed.data.entries import BadImageError
 from gan_distributed.data.files import missing_library
+from gan_distributed.data.spans import forget_files, read_span
 from gan_distributed.errors import DataError, StorageError
 
 PACKED = ".zstd"
@@ -30,14 +31,20 @@ def open_shard(url: str, num_bytes: int) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def read_span(url: str, start: int, num_bytes: int) -> bytes:
+def read_value(url: str, start: int, num_bytes: int) -> bytes:
     """The bytes from `start` on of the shard, unpacked."""
     if not url.endswith(PACKED):
-        return storage.read_range(url, start, start + num_bytes)
+        return read_span(url, start, num_bytes)
     found = _unpacked(url)[start : start + num_bytes]
     if len(found) != num_bytes:
-        raise BadImageError("damaged: the shard is shorter than it was")
+        raise BadImageError("the file is shorter than it was")
     return found
+
+
+def forget_shards() -> None:
+    """Let go of what is open or unpacked; called before a listing, since it may have changed."""
+    _unpacked.cache_clear()
+    forget_files()
 
 
 @lru_cache(maxsize=1)

@@ -58,7 +58,9 @@ def list_parquet(
         row for file in files.names for row in _labelled(storage.join(files.base, file), file, column, label, names)
     )
     is_guess = options.label is None and label is not None and is_text(schema.field(label).type)
-    entries, class_names = index_words(files.url, found, folder / "entries", names, is_guess=is_guess)
+    entries, class_names = index_words(
+        files.url, found, folder / "entries", names, asked=options.label, is_guess=is_guess
+    )
     return entries, class_names, ParquetReader(files.base, column)
 
 
@@ -130,6 +132,8 @@ def _open(url: str, dictionaries: tuple[str, ...]) -> tuple[WatchedStream | None
     options = {"pre_buffer": False, "buffer_size": _BUFFER_BYTES, "read_dictionary": list(dictionaries)}
     try:
         file = parquet.ParquetFile(str(path) if stream is None else stream, **options)
+    except KeyError as error:
+        raise DataError(f"{url}: has no column {error}, which other files have; take it away") from error
     except FileNotFoundError as error:
         raise DataError(f"{url}: there is nothing here; check the spelling") from error
     except (pyarrow.ArrowException, OSError, ValueError) as error:

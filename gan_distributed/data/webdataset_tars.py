@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from gan_distributed.data import storage
-from gan_distributed.data.archives import tar_members
+from gan_distributed.data.archives import files_in_tar
 from gan_distributed.data.arrays import image_of, parse_npy
 from gan_distributed.data.entries import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Entry, is_hidden, oversized
 from gan_distributed.data.files import Files, Options, inside, split_inside
 from gan_distributed.data.label_words import StoredEntries, index_words
+from gan_distributed.data.spans import forget_files, read_span
+from gan_distributed.data.tar_headers import Member
 from gan_distributed.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,8 +41,7 @@ class WebdatasetReader:
         if entry.num_bytes > MAX_IMAGE_BYTES:
             raise oversized(entry)
         file, member = split_inside(entry.name)
-        url = storage.join(self.url, file)
-        data = storage.read_range(url, entry.position, entry.position + entry.num_bytes)
+        data = read_span(storage.join(self.url, file), entry.position, entry.num_bytes)
         return image_of(parse_npy(data)) if member.lower().endswith(".npy") else data
 
 
@@ -53,20 +54,24 @@ def list_webdataset(
     `?label=SUFFIX` or `?label=json.KEY` chooses.
     """
     options.refuse(files.url, "image", "label", "split")
+    forget_files()
     packed = next((name for name in files.names if name.lower().endswith(("gz", "zst", "bz2", "xz"))), None)
     if packed is not None:
         raise DataError(f"{files.base}/{packed}: a compressed tar cannot be read at random; unpack it to a .tar")
-    place = _chosen(options.label) if options.label else _shown(storage.join(files.base, files.names[0]), options.image)
+    first = storage.join(files.base, files.names[0])
+    if options.label in (None, "json"):
+        place = _shown(first, options.image, ("json",) if options.label else ("cls", "json", "txt"))
+    else:
+        place = _chosen(str(options.label))
     found = (
         (Entry(inside(file, image.name), None, image.num_bytes, image.offset), _label(file, sample, place))
         for file in files.names
         for sample in _samples(storage.join(files.base, file))
         if (image := _image(sample, options.image)) is not None
     )
-    is_guess = not options.label and place is not None and place.suffix == "txt"
-    return *index_words(files.url, found, folder / "entries", is_guess=is_guess), WebdatasetReader(
-        files.base, files.threads
-    )
+    is_guess = options.label is None and place is not None and place.suffix == "txt"
+    entries, names = index_words(files.url, found, folder / "entries", asked=options.label, is_guess=is_guess)
+    return entries, names, WebdatasetReader(files.base, files.threads)
 
 
 def is_webdataset(url: str) -> bool:
@@ -78,17 +83,11 @@ def is_webdataset(url: str) -> bool:
     return False
 
 
-class _Member(NamedTuple):
-    name: str
-    offset: int
-    num_bytes: int
-
-
 class _Place(NamedTuple):
     """Where samples have their label."""
 
     suffix: str
-    # The key in a JSON object, an empty string where the whole file is the label.
+    # The key in a JSON object.
     key: str
 
 
@@ -96,7 +95,7 @@ class _Place(NamedTuple):
 class _Sample:
     key: str
     # By suffix, which is all that follows the first dot.
-    members: dict[str, _Member] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
     texts: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -104,10 +103,10 @@ def _samples(url: str) -> Iterator[_Sample]:
     """The samples of a tar: neighbours of one key, with the bytes of what may be a label."""
     sample = _Sample("")
     with storage.open_binary(url) as raw, _plain(raw) as stream:
-        for name, info in tar_members(url, stream):
-            head, _, base = name.rpartition("/")
+        for member in files_in_tar(url, stream):
+            head, _, base = member.name.rpartition("/")
             stem, dot, suffix = base.partition(".")
-            if not dot or not stem or is_hidden(name):
+            if not dot or not stem or is_hidden(member.name):
                 continue
             suffix = suffix.lower()
             key = f"{head}/{stem}"
@@ -115,9 +114,9 @@ def _samples(url: str) -> Iterator[_Sample]:
                 if sample.members:
                     yield sample
                 sample = _Sample(key)
-            sample.members[suffix] = _Member(name, info.offset_data, info.size)
-            if suffix.rsplit(".", 1)[-1] not in _IMAGES and info.size <= _MAX_LABEL_BYTES:
-                sample.texts[suffix] = stream.read(info.size)
+            sample.members[suffix] = member
+            if suffix.rsplit(".", 1)[-1] not in _IMAGES and member.num_bytes <= _MAX_LABEL_BYTES:
+                sample.texts[suffix] = stream.read(member.num_bytes)
     if sample.members:
         yield sample
 
@@ -129,7 +128,7 @@ def _plain(raw: IO[bytes]) -> IO[bytes]:
     return cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw
 
 
-def _image(sample: _Sample, chosen: str | None) -> _Member | None:
+def _image(sample: _Sample, chosen: str | None) -> Member | None:
     if chosen is not None:
         return sample.members.get(chosen.lower())
     # `jpg` before `mask.png`: what has more than one dot is more often beside the point.
@@ -148,10 +147,10 @@ def _chosen(label: str) -> _Place | None:
     return _Place(suffix.lower(), key) if suffix.lower() == "json" else _Place(label.lower(), "")
 
 
-def _shown(url: str, image: str | None) -> _Place | None:
+def _shown(url: str, image: str | None, suffixes: tuple[str, ...]) -> _Place | None:
     """The place of labels that the first samples of a tar show."""
     looked_at = [sample for sample in itertools.islice(_samples(url), _LOOKED_AT) if _image(sample, image) is not None]
-    for suffix in ("cls", "json", "txt"):
+    for suffix in suffixes:
         for sample in looked_at:
             place = _place_in(sample, (suffix,))
             if place is not None:
@@ -178,7 +177,7 @@ def _label(file: str, sample: _Sample, place: _Place | None) -> str | None:
     text = sample.texts[place.suffix]
     if place.suffix == "json":
         content = _parsed(text)
-        found = content.get(place.key) if place.key and isinstance(content, dict) else content
+        found = content.get(place.key) if isinstance(content, dict) else None
         return str(found) if _is_word(found) else None
     try:
         word = text.decode("utf-8-sig").strip()
