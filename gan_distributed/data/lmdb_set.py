@@ -67,9 +67,9 @@ def is_lmdb(start: bytes) -> bool:
 
 
 def _entries(url: str, file: str, prefix: bytes) -> Iterator[Entry]:
+    environment = _environment(url)
     import lmdb
 
-    environment = _environment(url)
     try:
         # Buffers, so that only lengths are looked at and no value is read.
         with environment.begin(buffers=True) as transaction, transaction.cursor() as cursor:
