@@ -58,6 +58,8 @@ def list_format(source: str, folder: Path) -> Listed | None:
     kind, files = found
     if kind != "mds":
         files = choose_split(files, options.split)
+    if kind == "parquet" and not is_pattern(url):
+        _check_one_folder(files)
     entries, class_names, reader = _LISTS[kind](files, options, folder)
     return Listed(entries, class_names, reader, files.is_local, kind == "hdf5" and holds_pixels(files, options))
 
@@ -115,6 +117,15 @@ def _in_folder(url: str, options: Options) -> tuple[str, Files] | None:
         if suffix is not None:
             return _SUFFIXES[suffix], Files(url, tuple(_names(url, suffix)))
     return None
+
+
+def _check_one_folder(files: Files) -> None:
+    """Raise a DataError where folders may be several versions of one set, as Hugging Face keeps them."""
+    folders = sorted({name.rpartition("/")[0] for name in files.names})
+    if len(folders) > 1:
+        raise DataError(
+            f"{files.url}: files lie in {folders[0] or '.'} and {folders[1]}; choose one, or give a pattern for all"
+        )
 
 
 def _names(url: str, suffix: str) -> list[str]:

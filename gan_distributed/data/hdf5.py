@@ -56,7 +56,7 @@ def list_hdf5(files: Files, options: Options, folder: Path) -> tuple[StoredEntri
     # A file may have changed since this process opened it.
     _images.cache_clear()
     found = (row for file in files.names for row in _rows(files.base, file, options))
-    entries, names = index_words(files.url, found, folder / "entries", asked=options.label)
+    entries, names = index_words(files.url, found, folder / "found", asked=options.label)
     return entries, names, Hdf5Reader(files.base, options.image)
 
 

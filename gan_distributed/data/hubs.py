@@ -47,10 +47,10 @@ def _hugging_face(source: str, name: str, revision: str | None, path: str, downl
         folder = snapshot_download(
             name, repo_type="dataset", revision=revision, allow_patterns=wanted, local_files_only=not download
         )
-    except errors.LocalEntryNotFoundError as error:
-        raise _not_here(source, f"hf download --repo-type dataset {name}") from error
     # The library's own errors are many; each names the cause.
     except Exception as error:
+        if isinstance(error, errors.LocalEntryNotFoundError) and not download:
+            raise _not_here(source, f"hf download --repo-type dataset {name}") from error
         raise _failed(source, error) from error
     return Path(folder)
 

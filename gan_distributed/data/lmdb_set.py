@@ -57,7 +57,7 @@ def list_lmdb(files: Files, options: Options, folder: Path) -> tuple[StoredEntri
         for file, name in zip(files.names, names, strict=True)
         for entry in _entries(storage.join(files.base, file), file, (options.prefix or "").encode())
     )
-    entries, class_names = index_words(files.url, found, folder / "entries")
+    entries, class_names = index_words(files.url, found, folder / "found")
     return entries, class_names, LmdbReader(files.base)
 
 

@@ -67,7 +67,7 @@ def list_mds(files: Files, options: Options, folder: Path) -> tuple[StoredEntrie
     shards, columns = _parse_index(url, _content(url), options)
     found = (row for shard in shards for row in _rows(files.base, shard, columns))
     is_guess = options.label is None and columns.label is not None and columns.encodings[columns.label] == "str"
-    entries, names = index_words(files.base, found, folder / "entries", asked=options.label, is_guess=is_guess)
+    entries, names = index_words(files.base, found, folder / "found", asked=options.label, is_guess=is_guess)
     # A compressed shard is unpacked once and its images are taken from it in order.
     packed = any(shard.name.endswith(PACKED) for shard in shards)
     return entries, names, MdsReader(files.base, columns.encodings[columns.image], 1 if packed else files.threads)

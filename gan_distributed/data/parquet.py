@@ -50,8 +50,8 @@ def list_parquet(
     # A file may have changed since this process opened it.
     _rows.cache_clear()
     _, first = _open(storage.join(files.base, files.names[0]), ())
-    with contextlib.closing(first):
-        schema = first.schema_arrow
+    schema = first.schema_arrow
+    first.close(force=True)
     column = image_column(files.url, schema, options.image)
     label, names = label_column(files.url, schema, options.label)
     found = (
@@ -59,7 +59,7 @@ def list_parquet(
     )
     is_guess = options.label is None and label is not None and is_text(schema.field(label).type)
     entries, class_names = index_words(
-        files.url, found, folder / "entries", names, asked=options.label, is_guess=is_guess
+        files.url, found, folder / "found", names, asked=options.label, is_guess=is_guess
     )
     return entries, class_names, ParquetReader(files.base, column)
 
@@ -158,7 +158,8 @@ def _labelled(
     import pyarrow
 
     stream, opened = _open(url, (label,) if label else ())
-    with contextlib.closing(opened):
+    with contextlib.ExitStack() as stack:
+        stack.callback(opened.close, force=True)
         schema = opened.schema_arrow
         if not {column.split(".", 1)[0], label} - {None} <= set(schema.names):
             raise DataError(f"{url}: has no columns {column} and {label}, which other files have; take it away")

@@ -70,7 +70,7 @@ def list_webdataset(
         if (image := _image(sample, options.image)) is not None
     )
     is_guess = options.label is None and place is not None and place.suffix == "txt"
-    entries, names = index_words(files.url, found, folder / "entries", asked=options.label, is_guess=is_guess)
+    entries, names = index_words(files.url, found, folder / "found", asked=options.label, is_guess=is_guess)
     return entries, names, WebdatasetReader(files.base, files.threads)
 
 

@@ -110,6 +110,15 @@ def test_splits(tmp_path):
         open_source(f"{tmp_path}?split=dog")
 
 
+def test_several_versions_are_not_mixed(tmp_path):
+    for version in ("full", "small"):
+        hugging_face(tmp_path / version / "train-00000-of-00001.parquet", range(3))
+    with pytest.raises(DataError, match="files lie in full and small; choose one, or give a pattern for all"):
+        open_source(f"{tmp_path}?split=train")
+    assert len(read(tmp_path / "small")) == 3
+    assert len(read(f"{tmp_path}/*/*.parquet")) == 6
+
+
 def test_a_part_of_a_numbered_set(tmp_path):
     hugging_face(tmp_path / "d" / "train-00001-of-00003.parquet", range(4))
     with pytest.raises(DataError, match="1 of 3 files of train.parquet are here"):
