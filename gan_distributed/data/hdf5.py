@@ -1,5 +1,7 @@
 """Images in HDF5 files: one array of pixels, or one array of encoded files, and an array of labels."""
 
+import contextlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,8 +13,9 @@ import numpy as np
 from gan_distributed.data import storage
 from gan_distributed.data.arrays import image_of
 from gan_distributed.data.entries import MAX_IMAGE_BYTES, BadImageError, Entry
-from gan_distributed.data.files import Files, Options, WatchedStream, inside, missing_library, split_inside
+from gan_distributed.data.files import Files, Options, inside, split_inside
 from gan_distributed.data.label_words import StoredEntries, index_words
+from gan_distributed.data.watched_stream import WatchedStream, missing_library
 from gan_distributed.errors import DataError
 
 if TYPE_CHECKING:
@@ -107,7 +110,8 @@ class _Images:
     def _read(self, start: int, stop: int) -> Any:
         try:
             return self.array[start:stop]
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+        # A length that is wrong may ask for more memory than there is.
+        except (OSError, RuntimeError, ValueError, KeyError, MemoryError) as error:
             if self.stream is not None:
                 self.stream.check()
             raise BadImageError("damaged in the file") from error
@@ -192,7 +196,7 @@ def _inner(url: str, file: Any, name: str) -> Any:
             if not isinstance(found.get(part, getlink=True), h5py.HardLink):
                 raise DataError(f"{url}: {name} is a link, which is not followed; copy what it leads to into the file")
             found = found[part]
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{url}: {name} is damaged ({error}); fetch it again") from error
     if not isinstance(found, h5py.Dataset) or found.ndim == 0:
         return None
@@ -222,6 +226,12 @@ def _arrays(file: Any) -> str:
     """The arrays at the top, for an error."""
     import h5py
 
-    names = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
-    found = [f"{name} ({item.dtype} {list(item.shape)})" for name in names[:20] if hasattr(item := file[name], "dtype")]
+    found: list[str] = []
+    # Names that are no text, and types that numpy does not know, raise.
+    with contextlib.suppress(OSError, RuntimeError, KeyError, ValueError, TypeError):
+        found.extend(
+            f"{name} ({file[name].dtype} {list(file[name].shape)})"
+            for name in itertools.islice(file, 20)
+            if isinstance(file.get(name, getlink=True), h5py.HardLink) and isinstance(file[name], h5py.Dataset)
+        )
     return f"there is {', '.join(found)}" if found else "there is none at the top"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
-from gan_distributed.data.files import missing_library
+from gan_distributed.data.watched_stream import missing_library
 from gan_distributed.errors import DataError, InputError
 
 _OPTIONS = ("path", "revision", "download")

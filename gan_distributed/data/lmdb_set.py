@@ -9,8 +9,9 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from gan_distributed.data import storage
 from gan_distributed.data.entries import MAX_IMAGE_BYTES, BadImageError, Entry, oversized
-from gan_distributed.data.files import Files, Options, inside, missing_library, split_inside
+from gan_distributed.data.files import Files, Options, inside, split_inside
 from gan_distributed.data.label_words import StoredEntries, index_words
+from gan_distributed.data.watched_stream import missing_library
 from gan_distributed.errors import DataError
 
 # What writers keep beside the images; none is read, as some of it is pickled.

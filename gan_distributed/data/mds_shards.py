@@ -8,8 +8,8 @@ from typing import IO
 
 from gan_distributed.data import storage
 from gan_distributed.data.entries import BadImageError
-from gan_distributed.data.files import missing_library
 from gan_distributed.data.spans import forget_files, read_span
+from gan_distributed.data.watched_stream import missing_library
 from gan_distributed.errors import DataError, StorageError
 
 PACKED = ".zstd"

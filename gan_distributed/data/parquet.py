@@ -11,9 +11,10 @@ from typing import Any
 
 from gan_distributed.data import storage
 from gan_distributed.data.entries import MAX_IMAGE_BYTES, BadImageError, Entry
-from gan_distributed.data.files import Files, Options, WatchedStream, inside, missing_library, split_inside
+from gan_distributed.data.files import Files, Options, inside, split_inside
 from gan_distributed.data.label_words import StoredEntries, index_words
 from gan_distributed.data.parquet_columns import image_column, is_text, label_column
+from gan_distributed.data.watched_stream import WatchedStream, missing_library
 from gan_distributed.errors import DataError
 
 # Rows decoded at a time: a column can repeat one huge value, so few; one at a time is 4 times slower.
@@ -132,6 +133,8 @@ def _open(url: str, dictionaries: tuple[str, ...]) -> tuple[WatchedStream | None
     options = {"pre_buffer": False, "buffer_size": _BUFFER_BYTES, "read_dictionary": list(dictionaries)}
     try:
         file = parquet.ParquetFile(str(path) if stream is None else stream, **options)
+        # Names that are no text raise here.
+        file.schema_arrow.names  # noqa: B018
     except KeyError as error:
         raise DataError(f"{url}: has no column {error}, which other files have; take it away") from error
     except FileNotFoundError as error:
@@ -164,20 +167,21 @@ def _labelled(
         if not {column.split(".", 1)[0], label} - {None} <= set(schema.names):
             raise DataError(f"{url}: has no columns {column} and {label}, which other files have; take it away")
         row = 0
-        for group in range(opened.metadata.num_row_groups):
-            crc = _group_crc(opened.metadata.row_group(group), column)
-            words = _words(opened, group, label)
-            for _ in range(opened.metadata.row_group(group).num_rows):
-                try:
+        try:
+            for group in range(opened.metadata.num_row_groups):
+                described = opened.metadata.row_group(group)
+                crc = _group_crc(described, column)
+                words = _words(opened, group, label)
+                for _ in range(described.num_rows):
                     word = next(words, None)
-                except (pyarrow.ArrowException, OSError, ValueError) as error:
-                    if stream is not None:
-                        stream.check()
-                    raise _damaged(url, error) from error
-                # Sets without labels for some split say -1.
-                unlabelled = word is None or (names is not None and word == "-1")
-                yield Entry(inside(file, f"{row:09d}"), None, 0, row, crc), None if unlabelled else word
-                row += 1
+                    # Sets without labels for some split say -1.
+                    is_unlabelled = word is None or (names is not None and word == "-1")
+                    yield Entry(inside(file, f"{row:09d}"), None, 0, row, crc), None if is_unlabelled else word
+                    row += 1
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            if stream is not None:
+                stream.check()
+            raise _damaged(url, error) from error
 
 
 def _words(file: Any, group: int, label: str | None) -> Iterator[str | None]:
