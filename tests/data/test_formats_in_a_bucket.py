@@ -2,13 +2,10 @@
 
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 from commands import run
 from servers import gcs_server
-
-sys.path.insert(0, str(Path(__file__).parent))
 from test_hdf5 import LABELS, ROWS, lengths_of_any
 from test_hdf5 import write as write_hdf5
 from test_mds import WRITTEN

@@ -7,13 +7,11 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 from pictures import encoded, pixels, prepared, read
+from test_parquet import NAMES, hugging_face
 
 from gan_distributed.data.hubs import resolve_hub
 from gan_distributed.data.sources import open_source
 from gan_distributed.errors import DataError, InputError
-
-sys.path.insert(0, __file__.rsplit("/", 1)[0])
-from test_parquet import NAMES, hugging_face
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
