@@ -1,7 +1,6 @@
 """Images inside archives: zip, tar, compressed tar. Members are read in place, never extracted to their paths."""
 
 import gzip
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,10 +12,9 @@ from typing import IO, Protocol
 from gan_distributed.data import storage
 from gan_distributed.data.entries import MAX_IMAGE_BYTES, BadImageError, Entry, oversized, plain_name
 from gan_distributed.data.spool import damaged, spooling
+from gan_distributed.data.tar_headers import Member, TarError, tar_members
 from gan_distributed.errors import DataError, StorageError
 
-# A header of a tar may be of any declared length; one of more is not an archive of images.
-_MAX_HEADER_BYTES = 16 * 2**20
 _COPY_BYTES = 2**20
 _ENCRYPTED = 0x1
 
@@ -91,47 +89,28 @@ def unpack_tar_gz(url: str, folder: Path) -> tuple[Iterator[Entry], RangeReader]
 
 def _tar_members(url: str) -> Iterator[Entry]:
     with storage.open_binary(url) as stream:
-        for name, info in _members(url, stream):
-            yield Entry(name, None, info.size, info.offset_data)
+        for name, offset, num_bytes in files_in_tar(url, stream):
+            yield Entry(name, None, num_bytes, offset)
 
 
 def _unpacked_members(url: str, spool: Path) -> Iterator[Entry]:
     with storage.open_binary(url) as packed, gzip.GzipFile(fileobj=packed) as stream, spooling(spool) as out:
-        for name, info in _members(url, stream):
-            yield Entry(name, None, info.size, out.tell())
-            if info.size <= MAX_IMAGE_BYTES:
-                _copy(url, stream, out, info.size)
+        for name, _, num_bytes in files_in_tar(url, stream):
+            yield Entry(name, None, num_bytes, out.tell())
+            if num_bytes <= MAX_IMAGE_BYTES:
+                _copy(url, stream, out, num_bytes)
 
 
 class _Stream(Protocol):
     def read(self, num_bytes: int, /) -> bytes: ...
     def seek(self, position: int, /) -> int: ...
-    def tell(self) -> int: ...
 
 
-class _Headers:
-    """A stream for tarfile that refuses to read a header of more than _MAX_HEADER_BYTES into memory."""
-
-    def __init__(self, stream: _Stream) -> None:
-        self._stream = stream
-        self.seek, self.tell = stream.seek, stream.tell
-
-    def read(self, num_bytes: int) -> bytes:
-        if num_bytes > _MAX_HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {num_bytes} bytes")
-        return self._stream.read(num_bytes)
-
-
-def _members(url: str, stream: _Stream) -> Iterator[tuple[str, tarfile.TarInfo]]:
-    """Name and header of each plain file; the stream stands at the file's bytes."""
+def files_in_tar(url: str, stream: _Stream) -> Iterator[Member]:
+    """The plain files of a tar; the stream stands at the file's bytes. Raises a DataError where it is damaged."""
     try:
-        with tarfile.open(fileobj=_Headers(stream), mode="r:") as archive:  # type: ignore[call-overload]
-            while (info := archive.next()) is not None:
-                # tarfile keeps every header; a million of them are a gigabyte.
-                archive.members.clear()
-                if info.isreg() and not info.issparse():
-                    yield plain_name(info.name), info
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        yield from tar_members(stream)
+    except (TarError, EOFError, zlib.error, OSError) as error:
         raise damaged(url, error) from error
 
 

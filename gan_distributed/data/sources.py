@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 from gan_distributed.data import folders, storage
 from gan_distributed.data.archives import list_tar, list_zip, unpack_tar_gz
 from gan_distributed.data.entries import MAX_IMAGE_BYTES, BadImageError, Entry, Reader, Source, is_image, oversized
+from gan_distributed.data.formats import FORMATS, list_format
+from gan_distributed.data.hubs import is_hub_name, resolve_hub
 from gan_distributed.data.idx import IMAGES_MAGIC, list_builtin, list_idx
 from gan_distributed.data.labels import MAX_LABEL_FILE_BYTES, is_label_file, label_images
 from gan_distributed.data.listing import Listing
@@ -18,8 +20,8 @@ from gan_distributed.data.torchvision_set import list_torchvision
 from gan_distributed.errors import AccessError, DataError, MissingError
 
 KINDS = (
-    "a folder of images, a .zip, .tar or .tar.gz of one, an IDX file, torchvision:CLASS?root=DIR or "
-    "builtin:fashion-mnist"
+    "a folder of images, a .zip, .tar or .tar.gz of one, an IDX file, torchvision:CLASS?root=DIR, "
+    f"builtin:fashion-mnist, or {FORMATS}"
 )
 _FIRST_BYTES = 2**16
 
@@ -65,7 +67,12 @@ def _opened(source: str, folder: Path) -> Source:
         return _listed(source, *list_builtin(source.removeprefix("builtin:"), folder), is_local=True, is_raw=True)
     if source.startswith("torchvision:"):
         return _listed(source, *list_torchvision(source), is_local=True, is_raw=True)
+    if is_hub_name(source):
+        source = resolve_hub(source)
     # Kinds that the bytes at a URL tell.
+    listed = list_format(source, folder)
+    if listed is not None:
+        return _listed(source, *listed)
     url = storage.absolute(source)
     is_local = storage.local_path(url) is not None
     kind = _kind(url)

@@ -1,0 +1,51 @@
+"""Pictures whose pixels follow from an index, and what `prepare` must make of them."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gan_distributed.data.entries import BadImageError
+from gan_distributed.data.imaging import decode
+from gan_distributed.data.manifest import Manifest, load_manifest
+from gan_distributed.data.sources import open_source
+from gan_distributed.prepare import prepare
+
+SIDE = 16
+
+
+def pixels(index: int) -> np.ndarray:
+    """uint8 [16, 16, 3]."""
+    return np.random.default_rng(index).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def encoded(index: int, kind: str = "PNG") -> bytes:
+    """The picture as a file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels(index)).save(file, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    return file.getvalue()
+
+
+def prepared(source: object, dest: Path, **options: object) -> tuple[np.ndarray, list[str] | None, Manifest]:
+    """Rows as uint8 [N, H, W, C] and the class name of each, as `prepare` writes them at the pictures' own size."""
+    prepare(str(source), str(dest), **({"resolution": SIDE, "channels": 3, "workers": 0, "max_bad": 1.0} | options))
+    manifest = load_manifest(str(dest))
+    rows = np.concatenate([np.load(dest / shard.path) for shard in manifest.shards])
+    if manifest.labels is None:
+        return rows, None, manifest
+    return rows, [manifest.class_names[label] for label in np.load(dest / manifest.labels.path)], manifest
+
+
+def read(source: object) -> list[tuple[str, str | None, np.ndarray | str]]:
+    """(name, class, pixels or the reason why there are none) of each image of a source."""
+    found = []
+    with open_source(str(source)) as opened:
+        names = opened.class_names
+        for index, entry in enumerate(opened.entries):
+            try:
+                image = np.asarray(decode(opened.open_image(index)).convert("RGB"))
+            except BadImageError as error:
+                image = str(error)
+            found.append((entry.name, None if names is None else names[entry.label], image))
+    return found
