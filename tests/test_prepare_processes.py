@@ -38,7 +38,9 @@ def test_killed_processes(tmp_path):
     assert not list(temporary.glob("gan-distributed-*"))
     with Background(words(source, dest, 2), tmp_path / "log-1", **environment) as job:
         job.wait_for(lambda: list(dest.glob("parts/*")))
-        worker = next(pid for pid in descendants(job.process.pid) if name_of(pid).startswith("ray::"))
+        worker = next(
+            pid for pid in descendants(job.process.pid) if name_of(pid).startswith(("ray::decode_part", "ray::IDLE"))
+        )
         os.kill(worker, signal.SIGKILL)
         job.wait_for(lambda: len(list(dest.glob("parts/*"))) > 1)
         assert not (dest / "manifest.json").exists()

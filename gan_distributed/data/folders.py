@@ -8,6 +8,7 @@ from typing import Any
 from gan_distributed.data import storage
 from gan_distributed.errors import MissingError
 
+_PAGE_OBJECTS = 1000
 # The objects of a page, as (key, bytes), and what asks for the next page, None after the last.
 Page = tuple[list[tuple[str, int]], str | None]
 
@@ -71,13 +72,15 @@ def _walk_pages(url: str, page_of: Callable[[Any, str, str, str | None], Page]) 
 
 def _gcs_page(store: Any, bucket: str, prefix: str, token: str | None) -> Page:
     fields = "nextPageToken,items(name,size)"
-    page = store.call("GET", "b/{}/o", bucket, prefix=prefix, pageToken=token, fields=fields, json_out=True)
+    asked = {"prefix": prefix, "pageToken": token, "maxResults": _PAGE_OBJECTS, "fields": fields}
+    page = store.call("GET", "b/{}/o", bucket, json_out=True, **asked)
     return [(item["name"], int(item["size"])) for item in page.get("items", [])], page.get("nextPageToken")
 
 
 def _s3_page(store: Any, bucket: str, prefix: str, token: str | None) -> Page:
     more = {"ContinuationToken": token} if token else {}
-    page = store.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **more, **store.req_kw)
+    asked = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": _PAGE_OBJECTS}
+    page = store.call_s3("list_objects_v2", **asked, **more, **store.req_kw)
     found = [(item["Key"], int(item["Size"])) for item in page.get("Contents", [])]
     return found, page.get("NextContinuationToken") if page.get("IsTruncated") else None
 
