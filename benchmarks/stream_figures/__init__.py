@@ -1,1 +1,1 @@
-"""The figures of `stream.py`, and what measures them: contests in turn, a bucket on loopback, the machine's readings."""
+"""The figures of `stream.py`, and what measures them: contests in turn, a bucket on loopback."""

@@ -1,4 +1,4 @@
-"""Contestants against each other: processes that work in turn, a window or a cold epoch each, until all had their rounds.
+"""Contestants against each other: processes that work in turn, a window or a cold epoch each.
 
 Windows in which others took more than a share of the cores are done again, up to a bound; a ratio is one of medians.
 """
@@ -51,22 +51,29 @@ class Run:
 
 @dataclass(frozen=True)
 class Result:
-    """All runs of one contestant, and how many were thrown away because they were disturbed."""
+    """All runs of one contestant that count.
+
+    redone: how many were thrown away because they were disturbed.   disturbed: how many count although they were.
+    """
 
     name: str
     runs: tuple[Run, ...]
     redone: int
+    disturbed: int
 
     @property
     def images_per_s(self) -> float:
+        """Median over runs."""
         return statistics.median(run.images / run.seconds for run in self.runs)
 
     @property
     def seconds(self) -> float:
+        """Median over runs."""
         return statistics.median(run.seconds for run in self.runs)
 
     @property
     def cpu_s_per_million(self) -> float:
+        """CPU seconds of the whole process a million images, median over runs."""
         return statistics.median(1e6 * run.cpu_s / run.images for run in self.runs)
 
 
@@ -97,19 +104,25 @@ def contest(kind: Kind, entries: Sequence[Entry], rules: Rules, log: IO[str], ra
             lasting = list(started)
         runs: list[list[Run]] = [[] for _ in entries]
         redone = [0] * len(entries)
+        disturbed = [0] * len(entries)
         for number in range(rules.rounds):
             turn = range(len(entries)) if number % 2 == 0 else reversed(range(len(entries)))
             for index in turn:
                 while True:
                     run = _one_run(kind, entries[index], lasting[index], rules, log)
-                    is_kept = run.disturbed <= rules.max_disturbed or redone[index] == rules.max_redos
+                    is_disturbed = run.disturbed > rules.max_disturbed
+                    is_kept = not is_disturbed or redone[index] == rules.max_redos
                     line = {"run": kind, "name": entries[index].name, "is_kept": is_kept, **asdict(run)}
                     print(json.dumps(line), file=raw, flush=True)
                     if is_kept:
                         runs[index].append(run)
+                        disturbed[index] += is_disturbed
                         break
                     redone[index] += 1
-    return [Result(entry.name, tuple(runs[index]), redone[index]) for index, entry in enumerate(entries)]
+    return [
+        Result(entry.name, tuple(kept), again, still)
+        for entry, kept, again, still in zip(entries, runs, redone, disturbed, strict=True)
+    ]
 
 
 def write_format(entry: Entry, pictures: Path, dest: Path, log: IO[str]) -> None:

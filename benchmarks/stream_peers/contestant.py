@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +28,7 @@ Epoch = Callable[[], Iterable[Any]]
 
 
 class Contestant(Protocol):
-    """Who works for a window or an epoch; says how many images that were."""
+    """Who works for a window or an epoch, or for both; says how many images that were."""
 
     def window(self, seconds: float) -> int:
         """Go on for so many seconds, epoch after epoch."""
@@ -37,11 +38,11 @@ class Contestant(Protocol):
 
 
 class Loader:
-    """A contestant that yields batches."""
+    """A contestant that yields batches. The loader is built when it is first asked for some, and that counts."""
 
     def __init__(self, open_epoch: Callable[[Options], Epoch], options: Options) -> None:
-        self._epoch, self._options = open_epoch(options), options
-        self._endless: Iterator[Any] = itertools.chain.from_iterable(self._epoch() for _ in itertools.count())
+        self._open_epoch, self._options = open_epoch, options
+        self._endless = self._all_batches()
         self._is_checked = False
 
     def window(self, seconds: float) -> int:
@@ -51,7 +52,13 @@ class Loader:
         return num
 
     def epoch(self) -> int:
-        return sum(self._take(batch) for batch in itertools.islice(self._epoch(), self._options.get("num_batches")))
+        batches = self._open_epoch(self._options)()
+        return sum(self._take(batch) for batch in itertools.islice(batches, self._options.get("num_batches")))
+
+    def _all_batches(self) -> Iterator[Any]:
+        epoch = self._open_epoch(self._options)
+        while True:
+            yield from epoch()
 
     def _take(self, batch: Any) -> int:
         images = batch["x"] if isinstance(batch, dict) else batch[0] if isinstance(batch, tuple | list) else batch
@@ -80,20 +87,17 @@ def serve(build: Callable[[Options], Contestant]) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     options = json.loads(sys.argv[2])
-    contestant: Contestant | None = None
+    contestant = build(options)
+    if options.get("folder"):
+        _read_through(Path(options["folder"]))
     print(json.dumps({"ready": True}), file=answers)
     for line in sys.stdin:
         request = json.loads(line)
         if request["do"] == "epoch":
-            # From before the loader is built: nothing but imports is left out.
-            answer = _timed(lambda: build(options).epoch())
+            answer = _timed(contestant.epoch)
         else:
-            seconds = request["seconds"]
-            if contestant is None:
-                _read_through(options.get("folder"))
-                contestant = build(options)
-            contestant.window(LEAD_SHARE * seconds)
-            answer = _timed(lambda: contestant.window(seconds))
+            contestant.window(LEAD_SHARE * request["seconds"])
+            answer = _timed(partial(contestant.window, request["seconds"]))
         print(json.dumps(answer), file=answers)
     # Some loaders hang when they are torn down.
     os._exit(0)
@@ -112,15 +116,13 @@ def _timed(work: Callable[[], int]) -> dict[str, float]:
 
 def _check(images: Any, pixels: int) -> None:
     if not str(images.dtype).endswith("uint8") or tuple(images.shape[1:]) != (pixels, pixels, 3):
-        raise RuntimeError(
-            f"a batch is {images.dtype} {tuple(images.shape)}, wanted uint8 [n, {pixels}, {pixels}, 3]"
-        )
+        raise RuntimeError(f"a batch is {images.dtype} {tuple(images.shape)}, wanted uint8 [n, {pixels}, {pixels}, 3]")
 
 
-def _read_through(folder: str | None) -> None:
+def _read_through(folder: Path) -> None:
     """Bring the files into the page cache."""
     space = memoryview(bytearray(8 << 20))
-    for path in Path(folder).rglob("*") if folder else ():
+    for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb", buffering=0) as file:
                 while file.readinto(space):

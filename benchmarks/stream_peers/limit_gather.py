@@ -39,9 +39,6 @@ class Gather:
         _together(work, self._num_threads)
         return sum(counts)
 
-    def epoch(self) -> int:
-        raise NotImplementedError("a gather has no start worth timing")
-
 
 def _together(work, num_threads: int) -> None:
     if num_threads == 1:

@@ -17,9 +17,6 @@ class CatFile:
         self._options = options
         self._bucket = gcsfs.GCSFileSystem(token="anon", project="bench")
 
-    def window(self, seconds: float) -> int:
-        raise NotImplementedError("a bucket is read as a whole")
-
     def epoch(self) -> int:
         with ThreadPoolExecutor(self._options["threads"]) as pool:
             return sum(pool.map(self._read, self._options["ranges"])) // self._options["row_bytes"]

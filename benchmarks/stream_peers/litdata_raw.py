@@ -1,4 +1,7 @@
-"""LitData, images as NumPy leaves, its default shuffle. Options: "folder", or "url" (s3://) with "endpoint"; "workers"."""
+"""LitData, images as NumPy leaves, its default shuffle.
+
+Options: "folder", or "url" (s3://) with "endpoint" and "scratch"; "workers".
+"""
 
 import functools
 import os

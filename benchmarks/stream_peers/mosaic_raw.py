@@ -1,6 +1,6 @@
-"""MosaicML Streaming, images as ndarray columns, its default shuffle. Options: "folder", or "url" (s3://); "workers".
+"""MosaicML Streaming, images as ndarray columns, its default shuffle.
 
-The server of s3:// is named by S3_ENDPOINT_URL.
+Options: "folder", or "url" (s3://) with "scratch"; "workers". The server of s3:// is named by S3_ENDPOINT_URL.
 """
 
 import tempfile

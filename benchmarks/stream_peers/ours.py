@@ -12,7 +12,14 @@ import numpy as np
 from gan_distributed.config import DataConfig
 from gan_distributed.data import storage
 from gan_distributed.data.conversion import SHARD_BYTES, block_rows_of
-from gan_distributed.data.manifest import FileRecord, Manifest, Preparation, ShardRecord, load_manifest, publish_manifest
+from gan_distributed.data.manifest import (
+    FileRecord,
+    Manifest,
+    Preparation,
+    ShardRecord,
+    load_manifest,
+    publish_manifest,
+)
 from gan_distributed.data.order import Order
 from gan_distributed.data.shards import block_crcs, encode_labels, encode_shard
 from gan_distributed.data.stream import Stream
@@ -23,7 +30,10 @@ _DEFAULT_BLOCK_MIB = 4
 
 def open_epoch(options: Options) -> Epoch:
     url = options["url"]
-    config = DataConfig(**options.get("config", {}))
+    missing = sorted(set(options["config"]) - set(DataConfig.model_fields))
+    if missing:
+        raise SystemExit(f"this version has no data.{missing[0]}")
+    config = DataConfig(**options["config"])
     manifest = load_manifest(url)
     order = Order(manifest.block_lengths, SEED, config.num_lanes, config.window_blocks)
     stream = Stream(url, manifest, order, config, BATCH, 0, 1)

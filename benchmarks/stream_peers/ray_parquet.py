@@ -1,6 +1,7 @@
-"""Ray Data: Parquet with images as binary values, files and a local buffer shuffled. Options: "folder", "pixels", "workers".
+"""Ray Data: Parquet with images as binary values, files and a local buffer shuffled.
 
-Of the forms tried (tensor columns, JPEG, image files), binary values were the fastest.
+Options: "folder", "pixels", "workers" (cores of its cluster). Of the forms tried (tensor columns, JPEG, image files),
+binary values were the fastest.
 """
 
 import logging
