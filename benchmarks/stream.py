@@ -54,13 +54,18 @@ def main() -> None:
             bench.tell(figure.name)
             rows.append(_measured(figure, bench))
             print(json.dumps(rows[-1].to_record()), file=raw, flush=True)
-    print(f"\n{description()}, {time.strftime('%Y-%m-%d')}{', quick: a check, no figures' if options.quick else ''}.")
-    print(
-        f"Medians of runs in turn; runs in which others took more than {rules.max_disturbed:.0%} of the cores' time "
-        f"were done again, at most {rules.max_redos} times a contestant.\n"
-    )
-    print(markdown(rows))
+    print(_preface(rules, options.quick), markdown(rows), sep="\n\n")
     print(f"\nEvery run: {lines}", file=sys.stderr)
+
+
+def _preface(rules: Rules, is_quick: bool) -> str:
+    quick = " A quick run: it checks the benchmark, its figures mean nothing." if is_quick else ""
+    return (
+        f"### Data stream, measured\n\nOn {description()}, {time.strftime('%Y-%m-%d')}; batch 128, one thread within "
+        f"PyTorch and NumPy. Medians of runs in turn, windows of {rules.window_s:g} s or whole epochs. Runs in which "
+        f"others took more than {rules.max_disturbed:.0%} of the cores' time were done again, at most "
+        f"{rules.max_redos} times a contestant; those that count although they were disturbed are told.{quick}"
+    )
 
 
 def _measured(figure: Figure, bench: Bench) -> Row:

@@ -41,7 +41,7 @@ def against_peer(bench: Bench, name: str, module: str, workers: tuple[int, ...] 
     """A loader at the best of its numbers of worker processes, against ours at its defaults."""
     folder = bench.folder(module, 64)
     candidates = [
-        bench.entry(f"{name}, {count} workers", module, pixels=64, folder=folder, workers=count) for count in workers
+        bench.entry(f"{name}, workers: {count}", module, pixels=64, folder=folder, workers=count) for count in workers
     ]
     best = bench.best("window", candidates)
     return compared(*bench.contest("window", ours(bench, 64), best), against=best.name.rsplit(", ", 1)[1])
@@ -50,7 +50,7 @@ def against_peer(bench: Bench, name: str, module: str, workers: tuple[int, ...] 
 def against_torch(bench: Bench, workers: int) -> Found:
     """A DataLoader that gathers whole batches from the mapped pictures; in the caller against ours in the caller."""
     folder = bench.folder("pictures", 64)
-    theirs = bench.entry(f"torch, {workers} workers", "torch_memmap", pixels=64, folder=folder, workers=workers)
+    theirs = bench.entry(f"torch, workers: {workers}", "torch_memmap", pixels=64, folder=folder, workers=workers)
     return compared(*bench.contest("window", ours(bench, 64, 1 if workers else 0), theirs))
 
 
@@ -59,7 +59,7 @@ def ours(bench: Bench, pixels: int, threads: int = 1) -> Entry:
     folder = bench.folder("ours", pixels)
     # One is the default, and versions without the option have one.
     config = {} if threads == 1 else {"gather_threads": threads}
-    name = f"ours, {threads} gather threads"
+    name = f"ours, gather threads: {threads}"
     return bench.entry(name, "ours", pixels=pixels, folder=folder, url=folder, config=config)
 
 
@@ -72,7 +72,7 @@ def compared(mine: Result, theirs: Result, against: str = "") -> Found:
 
 def _gather(bench: Bench, pixels: int, threads: int) -> Entry:
     folder = bench.folder("pictures", pixels)
-    return bench.entry(f"gather, {pixels} px, {threads} threads", "limit_gather", folder=folder, threads=threads)
+    return bench.entry(f"gather, {pixels} px, threads: {threads}", "limit_gather", folder=folder, threads=threads)
 
 
 _LOCAL = "local, cache warm, 64 px, batch 128, shuffled"

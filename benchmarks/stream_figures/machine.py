@@ -52,5 +52,6 @@ def _own_s() -> float:
             times = process.cpu_times()
         except psutil.Error:
             continue
-        total += times.user + times.system
+        # Workers that ended meanwhile count, through whom they belonged to.
+        total += times.user + times.system + times.children_user + times.children_system
     return total

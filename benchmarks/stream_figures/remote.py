@@ -30,7 +30,7 @@ def http_share_of_limit(bench: Bench) -> Found:
         objects = [(f"/bench/{key}/{shard.path}", shard.bytes) for shard in load_manifest(str(bench.data / key)).shards]
         limits = [
             bench.entry(
-                f"http.client, {threads} threads",
+                f"http.client, threads: {threads}",
                 "limit_http",
                 host=bucket.host,
                 objects=objects,
@@ -51,7 +51,7 @@ def gs_share_of_limit(bench: Bench) -> Found:
         limits = [
             replace(
                 bench.entry(
-                    f"cat_file, {threads} threads", "limit_gcsfs", ranges=ranges, threads=threads, row_bytes=_ROW_BYTES
+                    f"cat_file, threads: {threads}", "limit_gcsfs", ranges=ranges, threads=threads, row_bytes=_ROW_BYTES
                 ),
                 environment=bucket.environment,
             )
@@ -86,9 +86,9 @@ def cpu_mapped(bench: Bench) -> Found:
 
 
 def cpu_from_file(bench: Bench) -> Found:
-    """The same with blocks read from files as if they were remote, which another name for a folder brings about."""
+    """The same with blocks read from files as if from a bucket, by a file system that is not known to be local."""
     folder = bench.folder("ours", _PIXELS)
-    url = f"dir::file://{folder}"
+    url = f"as-remote://{folder}"
     return _cpu(
         bench, bench.entry("ours, streamed from file", "ours", pixels=_PIXELS, folder=folder, url=url, config={})
     )
@@ -104,21 +104,23 @@ def litdata(bench: Bench, bucket: Bucket, workers: int) -> Entry:
     """LitData through obstore's S3 client."""
     url, endpoint = bucket.url("s3", bench.key("litdata_raw", _PIXELS)), f"http://{bucket.host}"
     options = {"pixels": _PIXELS, "url": url, "endpoint": endpoint, "scratch": str(bench.scratch), "workers": workers}
-    return replace(bench.entry(f"LitData, {workers} workers", "litdata_raw", **options), environment=bucket.environment)
+    return replace(
+        bench.entry(f"LitData, workers: {workers}", "litdata_raw", **options), environment=bucket.environment
+    )
 
 
 def mosaic(bench: Bench, bucket: Bucket, workers: int) -> Entry:
     """MosaicML Streaming through boto3."""
     url = bucket.url("s3", bench.key("mosaic_raw", _PIXELS))
     options = {"pixels": _PIXELS, "url": url, "scratch": str(bench.scratch), "workers": workers}
-    return replace(bench.entry(f"MDS, {workers} workers", "mosaic_raw", **options), environment=bucket.environment)
+    return replace(bench.entry(f"MDS, workers: {workers}", "mosaic_raw", **options), environment=bucket.environment)
 
 
 def webdataset(bench: Bench, bucket: Bucket, workers: int) -> Entry:
     """WebDataset through its own curl."""
     key = bench.key("webdataset_npy", _PIXELS)
     urls = [f"{bucket.url('http', key)}/{path.name}" for path in sorted((bench.data / key).glob("*.tar"))]
-    return bench.entry(f"WebDataset, {workers} workers", "webdataset_npy", pixels=_PIXELS, urls=urls, workers=workers)
+    return bench.entry(f"WebDataset, workers: {workers}", "webdataset_npy", pixels=_PIXELS, urls=urls, workers=workers)
 
 
 def _ours(bench: Bench, bucket: Bucket, scheme: str) -> Entry:
