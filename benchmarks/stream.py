@@ -46,7 +46,11 @@ def main() -> None:
         rules = Rules(rounds=options.rounds, max_redos=options.max_redos)
     chosen = [figure for figure in _FIGURES if options.only.lower() in figure.name.lower()]
     with tempfile.TemporaryDirectory() as scratch, lines.open("a") as raw, lines.with_suffix(".log").open("a+") as log:
-        pythons = Pythons(options.peer_python, options.ffcv_python or options.peer_python)
+        # Contestants have another working directory. Links are kept: they make a venv's Python what it is.
+        peers, ffcv = (
+            str(Path(path).absolute()) for path in (options.peer_python, options.ffcv_python or options.peer_python)
+        )
+        pythons = Pythons(peers, ffcv)
         bench = Bench(options.data.absolute(), Path(scratch), pythons, rules, options.quick, log, raw)
         print(json.dumps({"machine": description(), "rules": vars(rules), "is_quick": options.quick}), file=raw)
         rows = []
