@@ -29,8 +29,9 @@ def prepare(
     source: Annotated[
         str,
         typer.Argument(
-            help="A folder, .zip, .tar or .tar.gz of images, an IDX file, torchvision:CLASS?root=DIR&split=train, or "
-            "builtin:fashion-mnist. Paths may be URLs: gs://, s3://."
+            help="A folder, .zip, .tar or .tar.gz of images; IDX, WebDataset, Parquet, MDS, HDF5 or LMDB files; "
+            "torchvision:CLASS?root=DIR&split=train, hf:OWNER/NAME, kaggle:OWNER/NAME or builtin:fashion-mnist. "
+            "Paths may be URLs: gs://, s3://."
         ),
     ],
     dest: Annotated[str, typer.Argument(help="The folder for the prepared data set; may be a URL.")],
