@@ -91,8 +91,9 @@ class Rules:
 def contest(kind: Kind, entries: Sequence[Entry], rules: Rules, log: IO[str], raw: IO[str]) -> list[Result]:
     """Let the entries work in turn; the order is turned round each round.
 
-    A window is a stretch of endless work, in one process a contestant after a round of warming up; an epoch is a new
-    process each time. log: what contestants say, opened for reading and appending.   raw: gets a JSON line a run.
+    A window is a stretch of endless work, in one process a contestant after a round of warming up, and the others are
+    stopped meanwhile, with their read-ahead; an epoch is a new process each time. log: what contestants say, opened for
+    reading and appending.   raw: gets a JSON line a run.
     Raises LeftOutError.
     """
     with contextlib.ExitStack() as stack:
@@ -101,6 +102,7 @@ def contest(kind: Kind, entries: Sequence[Entry], rules: Rules, log: IO[str], ra
             started = [stack.enter_context(contextlib.closing(_Process(entry, log))) for entry in entries]
             for process in started:
                 process.ask(kind, rules)
+                process.pause()
             lasting = list(started)
         runs: list[list[Run]] = [[] for _ in entries]
         redone = [0] * len(entries)
@@ -137,9 +139,12 @@ def write_format(entry: Entry, pictures: Path, dest: Path, log: IO[str]) -> None
 def _one_run(kind: Kind, entry: Entry, lasting: "_Process | None", rules: Rules, log: IO[str]) -> Run:
     with contextlib.ExitStack() as stack:
         process = lasting or stack.enter_context(contextlib.closing(_Process(entry, log)))
+        process.resume()
         before = reading()
         found = process.ask(kind, rules)
-        return Run(**found, disturbed=round(disturbed_share(before, reading()), 3))
+        disturbed = disturbed_share(before, reading())
+        process.pause()
+        return Run(**found, disturbed=round(disturbed, 3))
 
 
 class _Process:
@@ -171,9 +176,22 @@ class _Process:
             print(json.dumps({"do": kind, "seconds": rules.window_s}), file=self._process.stdin, flush=True)
         return self._answer(rules.timeout_s)
 
+    def pause(self) -> None:
+        """Stop it and all below it."""
+        for process in self._tree():
+            with contextlib.suppress(psutil.Error):
+                process.suspend()
+
+    def resume(self) -> None:
+        """Let them go on."""
+        for process in self._tree():
+            with contextlib.suppress(psutil.Error):
+                process.resume()
+
     def close(self) -> None:
         """Hang up, and end what does not end by itself."""
-        started = self._below()
+        self.resume()
+        started = self._tree()[1:]
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
@@ -201,9 +219,10 @@ class _Process:
             raise LeftOutError(f"{self._entry.name}: {_last_words(self._log, self._log_start)}")
         return json.loads(line)
 
-    def _below(self) -> list[psutil.Process]:
+    def _tree(self) -> list[psutil.Process]:
         try:
-            return psutil.Process(self._process.pid).children(recursive=True)
+            top = psutil.Process(self._process.pid)
+            return [top, *top.children(recursive=True)]
         except psutil.Error:
             return []
 

@@ -103,7 +103,13 @@ def cpu_http(bench: Bench) -> Found:
 def litdata(bench: Bench, bucket: Bucket, workers: int) -> Entry:
     """LitData through obstore's S3 client."""
     url, endpoint = bucket.url("s3", bench.key("litdata_raw", _PIXELS)), f"http://{bucket.host}"
-    options = {"pixels": _PIXELS, "url": url, "endpoint": endpoint, "scratch": str(bench.scratch), "workers": workers}
+    options = {
+        "pixels": _PIXELS,
+        "url": url,
+        "endpoint": endpoint,
+        "cache": str(bench.scratch / "cache"),
+        "workers": workers,
+    }
     return replace(
         bench.entry(f"LitData, workers: {workers}", "litdata_raw", **options), environment=bucket.environment
     )
@@ -112,7 +118,7 @@ def litdata(bench: Bench, bucket: Bucket, workers: int) -> Entry:
 def mosaic(bench: Bench, bucket: Bucket, workers: int) -> Entry:
     """MosaicML Streaming through boto3."""
     url = bucket.url("s3", bench.key("mosaic_raw", _PIXELS))
-    options = {"pixels": _PIXELS, "url": url, "scratch": str(bench.scratch), "workers": workers}
+    options = {"pixels": _PIXELS, "url": url, "cache": str(bench.scratch / "cache"), "workers": workers}
     return replace(bench.entry(f"MDS, workers: {workers}", "mosaic_raw", **options), environment=bucket.environment)
 
 

@@ -7,6 +7,7 @@ lines of JSON through stdin and stdout.
 import itertools
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +22,8 @@ SEED = 17
 # A window opens with an untimed lead, so that nobody is paid for what was read ahead while others ran.
 LEAD_SHARE = 0.2
 
-# What `run` is given: "pixels", "folder" or "url", and what the contestant itself wants to know.
+# What `run` is given: "pixels", "folder" or "url", "cache" (a folder that is emptied before the start), and what the
+# contestant itself wants to know.
 Options = dict[str, Any]
 # The batches of one epoch, each the images, uint8 [n, H, W, C], or a tuple that begins with them, or a dict's "x".
 Epoch = Callable[[], Iterable[Any]]
@@ -87,6 +89,9 @@ def serve(build: Callable[[Options], Contestant]) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     options = json.loads(sys.argv[2])
+    if options.get("cache"):
+        shutil.rmtree(options["cache"], ignore_errors=True)
+        Path(options["cache"]).mkdir()
     contestant = build(options)
     if options.get("folder"):
         _read_through(Path(options["folder"]))

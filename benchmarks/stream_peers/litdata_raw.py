@@ -1,11 +1,10 @@
 """LitData, images as NumPy leaves, its default shuffle.
 
-Options: "folder", or "url" (s3://) with "endpoint" and "scratch"; "workers".
+Options: "folder", or "url" (s3://) with "endpoint" and "cache"; "workers".
 """
 
 import functools
 import os
-import tempfile
 from pathlib import Path
 
 os.environ["DISABLE_VERSION_CHECK"] = "1"
@@ -24,7 +23,7 @@ def open_epoch(options: Options) -> Epoch:
     if "url" in options:
         # Its client refuses plain HTTP, which is all that a server on loopback speaks.
         downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True
-        place |= {"cache_dir": tempfile.mkdtemp(prefix="litdata-", dir=options["scratch"])}
+        place |= {"cache_dir": options["cache"]}
         place |= {
             "storage_options": {
                 "endpoint_url": options["endpoint"],

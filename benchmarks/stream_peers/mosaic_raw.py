@@ -1,9 +1,8 @@
 """MosaicML Streaming, images as ndarray columns, its default shuffle.
 
-Options: "folder", or "url" (s3://) with "scratch"; "workers". The server of s3:// is named by S3_ENDPOINT_URL.
+Options: "folder", or "url" (s3://) with "cache"; "workers". The server of s3:// is named by S3_ENDPOINT_URL.
 """
 
-import tempfile
 from pathlib import Path
 
 import streaming
@@ -24,7 +23,7 @@ def open_epoch(options: Options) -> Epoch:
     streaming.base.util.clean_stale_shared_memory()
     place = {"local": options.get("folder")}
     if "url" in options:
-        place = {"remote": options["url"], "local": tempfile.mkdtemp(prefix="mosaic-", dir=options["scratch"])}
+        place = {"remote": options["url"], "local": options["cache"]}
     dataset = _Images(**place, shuffle=True, batch_size=BATCH, num_canonical_nodes=1, shuffle_seed=SEED)
     workers = options["workers"]
     loader = StreamingDataLoader(
