@@ -26,6 +26,7 @@ LEAD_SHARE = 0.2
 # contestant itself wants to know.
 Options = dict[str, Any]
 # The batches of one epoch, each the images, uint8 [n, H, W, C], or a tuple that begins with them, or a dict's "x".
+# What has a method `close` has it called after a cold epoch, within its time.
 Epoch = Callable[[], Iterable[Any]]
 
 
@@ -54,8 +55,12 @@ class Loader:
         return num
 
     def epoch(self) -> int:
-        batches = self._open_epoch(self._options)()
-        return sum(self._take(batch) for batch in itertools.islice(batches, self._options.get("num_batches")))
+        epoch = self._open_epoch(self._options)
+        num = sum(self._take(batch) for batch in itertools.islice(epoch(), self._options.get("num_batches")))
+        close = getattr(epoch, "close", None)
+        if close is not None:
+            close()
+        return num
 
     def _all_batches(self) -> Iterator[Any]:
         epoch = self._open_epoch(self._options)

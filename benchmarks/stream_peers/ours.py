@@ -1,16 +1,13 @@
 """This project's stream, over any URL of a prepared data set; mapped where the URL is a path.
 
-Options: "url", "pixels"; "config", fields of DataConfig. The URL as-remote:///PATH is a folder that is read as if it
-were a bucket. `write` uses the package's encoders.
+Options: "url", "pixels"; "config", fields of DataConfig. `write` uses the package's encoders.
 """
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem
 
 from gan_distributed.config import DataConfig
 from gan_distributed.data import storage
@@ -31,17 +28,6 @@ from stream_peers.contestant import BATCH, SEED, Epoch, Options, load, main
 _DEFAULT_BLOCK_MIB = 4
 
 
-class _AsRemote(LocalFileSystem):
-    protocol = "as-remote"
-
-    @classmethod
-    def _strip_protocol(cls, path):
-        return super()._strip_protocol(path.removeprefix("as-remote://"))
-
-
-fsspec.register_implementation("as-remote", _AsRemote)
-
-
 def open_epoch(options: Options) -> Epoch:
     url = options["url"]
     missing = sorted(set(options["config"]) - set(DataConfig.model_fields))
@@ -53,11 +39,14 @@ def open_epoch(options: Options) -> Epoch:
     stream = Stream(url, manifest, order, config, BATCH, 0, 1)
     stream.start(0)
 
-    def epoch() -> Iterator[np.ndarray]:
-        for _ in range(manifest.num_images // BATCH):
-            yield stream.next().images
+    class Batches:
+        close = stream.close
 
-    return epoch
+        def __call__(self) -> Iterator[np.ndarray]:
+            for _ in range(manifest.num_images // BATCH):
+                yield stream.next().images
+
+    return Batches()
 
 
 def write(pictures: Path, dest: Path) -> None:
