@@ -50,17 +50,27 @@ def permutation(key: int, length: int) -> NDArray[np.int64]:
     images must not. The elements ride in the low bits, since sorting numbers is five times as fast as sorting places.
     """
     low_bits = (1 << length.bit_length()) - 1
-    hashes = np.empty(length, np.int64)
+    hashes = np.empty(length, np.uint64)
     for start in range(0, length, _SORTED_AT_ONCE):
-        elements = np.arange(start, min(start + _SORTED_AT_ONCE, length))
-        mixed = _mix((elements + 1) * _signed(_GOLDEN) + _signed(key))
-        mixed &= ~low_bits
+        elements = np.arange(start, min(start + _SORTED_AT_ONCE, length), dtype=np.uint64)
+        mixed = hashes[start : start + len(elements)]
+        np.add(elements, 1, out=mixed)
+        mixed *= _GOLDEN
+        mixed += key
+        _mix_in_place(mixed)
+        mixed &= _MASK ^ low_bits
         mixed |= elements
-        hashes[start : start + len(elements)] = mixed
-    ordered = hashes.view(np.uint64)
-    ordered.sort()
+    hashes.sort()
     hashes &= low_bits
-    return hashes
+    return hashes.view(np.int64)
+
+
+def _mix_in_place(values: NDArray[np.uint64]) -> None:
+    values ^= values >> 30
+    values *= _MULTIPLY_1
+    values ^= values >> 27
+    values *= _MULTIPLY_2
+    values ^= values >> 31
 
 
 @dataclass(frozen=True)

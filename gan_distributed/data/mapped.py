@@ -164,5 +164,6 @@ def _mapped_labels(folder: Path, manifest: Manifest) -> NDArray[Any] | None:
         raise DataError(
             f"{place}: {found} bytes, the manifest says {manifest.labels.bytes}; prepare it again with --repair"
         )
-    labels: NDArray[Any] = np.load(place, mmap_mode="r", allow_pickle=False)
+    # Without the class of NumPy's maps, which makes each small take several times as long.
+    labels: NDArray[Any] = np.asarray(np.load(place, mmap_mode="r", allow_pickle=False))
     return labels

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gan_distributed.data.order import Indices, LaneEpoch, Order, Window, rank_positions
 
 # Rows planned at a time: enough that the work of a lane is spread over many batches, few enough to begin at once.
-_PLANNED_ROWS = 8192
+_PLANNED_ROWS = 32768
 
 
 class Store(Protocol):
