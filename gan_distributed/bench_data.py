@@ -57,7 +57,6 @@ def bench_data(
 
 def measure(url: str, manifest: "Manifest", config: "DataConfig", batch_size: int, seconds: float) -> dict[str, Any]:
     """All figures; a mapped set's rate is the median of windows of a tenth of `seconds`, a fetched one's is cold."""
-    from gan_distributed.data.mapped import MappedRows
     from gan_distributed.data.order import Order
     from gan_distributed.data.stream import Stream
 
@@ -68,7 +67,7 @@ def measure(url: str, manifest: "Manifest", config: "DataConfig", batch_size: in
         stream.start(0)
         stream.next()
         first_s = time.perf_counter() - started
-        is_mapped = isinstance(stream._store, MappedRows)
+        is_mapped = stream.is_mapped
         if is_mapped:
             images_per_s = _rate(lambda: len(stream.next().images), seconds)
         else:

@@ -28,7 +28,7 @@ _MASK = (1 << 64) - 1
 _SORTED_AT_ONCE = 1 << 15
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096, typed=True)
 def key_of(*parts: int | str) -> int:
     """A 64-bit key for a purpose: integers and words, hashed in order."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)

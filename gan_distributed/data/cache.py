@@ -1,11 +1,13 @@
 """Blocks kept on this machine's disk, shared by its ranks and by later runs. Whoever reads a block checks it.
 
 A folder of the data set's fingerprint holds files that look like the shards, with holes where blocks are not there,
-and one byte a block that says which are. No locks: a byte is set when the block is written, and a block that was
-overwritten, punched out or torn in between fails its checksum and is fetched again.
+and one byte a block that says which are. A byte is set when the block is written, and a block that was overwritten,
+punched out or torn in between fails its checksum and is fetched again. Who maps the files checks a block only once, so
+nothing is punched out while anybody does: an advisory lock, which ends with its process, says so.
 """
 
 import ctypes
+import fcntl
 import hashlib
 import logging
 import mmap
@@ -42,17 +44,25 @@ class BlockCache:
         self._num_writing = 0
         (self.folder / "shards").mkdir(parents=True, exist_ok=True)
         num_blocks = len(manifest.block_lengths)
+        self._still = (self.folder / "mapped").open("ab")
         self._is_there = self._state("present", num_blocks, np.uint8)
         # Seconds since 1970 of the last use.
         self._used_s = self._state("used", num_blocks, np.uint32)
 
-    def holds(self, blocks: NDArray[np.int64]) -> bool:
-        """Whether all of some blocks are here, so that the folder can be mapped like a data set."""
+    def keeps(self, blocks: NDArray[np.int64]) -> bool:
+        """Whether all of some blocks are here; if so they stay until `close`, and the folder can be mapped."""
+        fcntl.flock(self._still, fcntl.LOCK_SH)
         if not self._is_there[blocks].all():
+            fcntl.flock(self._still, fcntl.LOCK_UN)
             return False
         for shard in range(len(self._manifest.shards)):
             os.close(self._open(shard))
         return True
+
+    def close(self) -> None:
+        """Let others free blocks again; what is kept stays."""
+        if not self._still.closed:
+            self._still.close()
 
     def keep_labels(self, url: str) -> bool:
         """Copy the labels here, where there are any; returns whether they are here."""
@@ -125,9 +135,20 @@ class BlockCache:
 
     def _evict(self) -> int:
         """Free some blocks by their last use, oldest first; what is young may be in use by another rank."""
+        try:
+            fcntl.flock(self._still, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return 0
+        try:
+            return self._free_oldest()
+        finally:
+            fcntl.flock(self._still, fcntl.LOCK_UN)
+
+    def _free_oldest(self) -> int:
         there = np.flatnonzero(self._is_there)
         oldest = there[np.argsort(self._used_s[there], kind="stable")][:_EVICTED_AT_ONCE]
-        evicted = oldest[self._used_s[oldest] + _YOUNG_S < int(time.time())].tolist()
+        ages_s = int(time.time()) - self._used_s[oldest].astype(np.int64)
+        evicted = oldest[ages_s > _YOUNG_S].tolist()
         for block in evicted:
             self._is_there[block] = 0
             self._punch(block)

@@ -20,6 +20,7 @@ from gan_distributed.data.checks import Checks, crc_with_labels
 from gan_distributed.data.manifest import Manifest
 from gan_distributed.data.order import Indices
 from gan_distributed.data.shards import Rows, damaged
+from gan_distributed.errors import GanError
 
 # A second request goes out when a block takes so many times as long as 95% of the last ones, at most for this share.
 _LATE_FACTOR = 3.0
@@ -145,8 +146,9 @@ class FetchedRows:
             error = self._attempt(slot)
             with self._has_jobs:
                 slot.num_running -= 1
-                is_lost = error is not None and slot.num_running == 0 and not slot.is_done
-            if error is not None and is_lost:
+                is_last = slot.num_running == 0 and not slot.is_done
+            # What is no GanError is a bug, and told even where the block is there.
+            if error is not None and (is_last or not isinstance(error, GanError)):
                 self._arena.failed(error)
 
     def _attempt(self, slot: Slot) -> BaseException | None:

@@ -64,9 +64,11 @@ class Stream:
     ) -> None:
         self.manifest = manifest
         self._order, self._batch_size, self._rank, self._world_size = order, batch_size, rank, world_size
-        self._store = _open_store(url, manifest, order, config, batch_size, range(rank, order.num_lanes, world_size))
-        lanes = len(range(rank, order.num_lanes, world_size))
-        self._most = -(-batch_size // order.num_lanes) * lanes
+        is_kept = config.cache_bytes > 0 and storage.local_path(url) is None
+        self._cache = BlockCache(config.cache_folder, manifest, config.cache_bytes) if is_kept else None
+        mine = range(rank, order.num_lanes, world_size)
+        self._store = _open_store(url, manifest, order, config, batch_size, mine, self._cache)
+        self._most = -(-batch_size // order.num_lanes) * len(mine)
         shape = (self._most, manifest.height, manifest.width, manifest.channels)
         make = allocate or (lambda shape: np.zeros(shape, np.uint8))
         self._num_threads = config.gather_threads
@@ -133,6 +135,13 @@ class Stream:
             thread.join()
         self._threads = []
         self._store.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether rows come from files that are mapped, on this machine's disk."""
+        return isinstance(self._store, MappedRows)
 
     def _work(self) -> None:
         while True:
@@ -210,15 +219,21 @@ class Stream:
             self._store.drop(blocks)
 
 
-def _open_store(url: str, manifest: Manifest, order: Order, config: DataConfig, batch_size: int, lanes: range) -> Store:
+def _open_store(
+    url: str,
+    manifest: Manifest,
+    order: Order,
+    config: DataConfig,
+    batch_size: int,
+    lanes: range,
+    cache: BlockCache | None,
+) -> Store:
     folder = storage.local_path(url)
     if folder is not None and config.map_local and MappedRows.fits(manifest):
         return MappedRows(url, folder, manifest, read_crcs(url, manifest))
-    cache = None
-    if config.cache_bytes and folder is None:
-        cache = BlockCache(config.cache_folder, manifest, config.cache_bytes)
+    if cache is not None:
         mine = np.unique(np.concatenate([order.lane_pieces(lane)[0] for lane in lanes]))
-        if MappedRows.fits(manifest) and cache.holds(mine) and cache.keep_labels(url):
+        if MappedRows.fits(manifest) and cache.keeps(mine) and cache.keep_labels(url):
             mend = functools.partial(cache.mend, url)
             return MappedRows(url, cache.folder, manifest, read_crcs(url, manifest), mend)
     room = _room(manifest, order, config, batch_size, lanes)

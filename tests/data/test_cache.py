@@ -69,13 +69,18 @@ def test_a_second_run_reads_nothing_from_the_bucket_and_maps(url, tmp_path):
 def test_a_bounded_cache_stays_within_its_bytes_and_helps(url, tmp_path, monkeypatch):
     monkeypatch.setattr("gan_distributed.data.cache._YOUNG_S", -1)
     bound = 12 * BLOCK_BYTES
+    kept = []
     for _ in range(3):
         found, is_mapped = read(url, tmp_path, bound, epochs=2)
         assert not is_mapped
         on_disk = sum(place.stat().st_blocks * 512 for place in tmp_path.rglob("*.npy"))
         # Blocks of whole MiB share few pages with their neighbours; of these each may leave one.
         assert on_disk <= bound + -(-NUM // 16) * 4096 < NUM * 1024
+        kept.append(next(tmp_path.rglob("present")).read_bytes())
     assert found["cache"] > 0
+    # Blocks make room for others, so what is kept changes.
+    assert len(set(kept)) > 1
+    assert sum(kept[-1]) <= 12
 
 
 def test_what_is_young_is_not_evicted(url, tmp_path):
@@ -84,7 +89,46 @@ def test_what_is_young_is_not_evicted(url, tmp_path):
     rows = blobs(NUM)[0].reshape(NUM, -1)
     for block in range(4):
         cache.write(block, rows[16 * block : 16 * block + 16])
-    assert [cache.holds(np.array([block])) for block in range(4)] == [True, True, False, False]
+    assert [bool(cache._is_there[block]) for block in range(4)] == [True, True, False, False]
+    cache.close()
+
+
+def test_nothing_is_freed_under_who_maps(url, tmp_path, monkeypatch):
+    """A mapped block is checked once: freed afterwards, it would be read as zeros and nobody would know."""
+    monkeypatch.setattr("gan_distributed.data.cache._YOUNG_S", -1)
+    manifest = load_manifest(url)
+    rows = blobs(NUM)[0].reshape(NUM, -1)
+    mapper, other = (BlockCache(str(tmp_path), manifest, 2 * BLOCK_BYTES) for _ in range(2))
+    for block in (0, 1):
+        mapper.write(block, rows[16 * block : 16 * block + 16])
+    assert mapper.keeps(np.array([0, 1]))
+    other.write(2, rows[32:48])
+    assert other._is_there[:3].tolist() == [1, 1, 0]
+    mapper.close()
+    other.write(2, rows[32:48])
+    assert other._is_there[2] == 1
+    assert other._is_there[:2].sum() < 2
+    other.close()
+
+
+def test_a_mapped_share_stays_while_another_rank_fills_a_small_cache(url, tmp_path, monkeypatch):
+    monkeypatch.setattr("gan_distributed.data.cache._YOUNG_S", -1)
+    bound = 24 * BLOCK_BYTES
+    read(url, tmp_path, bound, rank=0, world_size=2)
+    manifest = load_manifest(url)
+    order = Order(manifest.block_lengths, 3, 8, 2)
+    config = DataConfig(num_lanes=8, window_blocks=2, cache_bytes=bound, cache_folder=str(tmp_path))
+    stream = Stream(url, manifest, order, config, BATCH, 0, 2)
+    assert isinstance(stream._store, MappedRows)
+    stream.start(0)
+    rows = blobs(NUM)[0]
+    for turn in range(2):
+        for _ in range(NUM // BATCH):
+            batch = stream.next()
+            assert np.array_equal(batch.images, rows[order.rows(batch.positions)])
+        if turn == 0:
+            read(url, tmp_path, bound, rank=1, world_size=2)
+    stream.close()
 
 
 @pytest.mark.parametrize("how", ["flipped", "punched", "short"])
