@@ -24,7 +24,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.io import decode_jpeg
 from torchvision.transforms import v2
 
-from gan_distributed.data.imaging import to_row
+from gan_distributed.data.preparation.imaging import to_row
 
 SIDE = 64
 SIZES = ((178, 218), (500, 375))

@@ -15,13 +15,13 @@ import typer
 
 from gan_distributed import command
 from gan_distributed.data import storage
-from gan_distributed.data.assembly import Request, Result, add_images, make_dataset
-from gan_distributed.data.conversion import block_rows_of, detect_channels
-from gan_distributed.data.engine import Cluster, Engine
-from gan_distributed.data.imaging import Crop
 from gan_distributed.data.manifest import Manifest, Preparation, load_manifest
-from gan_distributed.data.sources import open_source
-from gan_distributed.data.splits import parts_of, splits_of
+from gan_distributed.data.preparation.assembly import Request, Result, add_images, make_dataset
+from gan_distributed.data.preparation.conversion import block_rows_of, detect_channels
+from gan_distributed.data.preparation.engine import Cluster, Engine
+from gan_distributed.data.preparation.imaging import Crop
+from gan_distributed.data.preparation.splits import parts_of, splits_of
+from gan_distributed.data.sources.opening import open_source
 from gan_distributed.errors import GanError, InputError, StorageError
 
 

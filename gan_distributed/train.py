@@ -31,14 +31,14 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and end.")] = False,
 ) -> int:
     """Train a GAN on a prepared data set, or go on with the run of that name."""
-    from gan_distributed.config import load_config, parse_overrides
+    from gan_distributed.config import load_config, parse_overrides, to_yaml
 
     overrides = parse_overrides(set_ or [])
     shortcuts = {"data.url": data, "output": output, "run_id": run_id, "cluster.workers": workers}
     given = {key: value for key, value in shortcuts.items() if value is not None}
     resolved = load_config(config, overrides | given)
     if dry_run:
-        sys.stdout.write(resolved.to_yaml())
+        sys.stdout.write(to_yaml(resolved))
         return 0
     command.log_to_stderr()
     return _train(resolved, frozenset(overrides), fresh)

@@ -4,11 +4,11 @@ import resource
 import sys
 import time
 
-from gan_distributed.data.conversion import plan_shards
-from gan_distributed.data.entries import Entry
-from gan_distributed.data.labels import label_images
-from gan_distributed.data.listing import Listing
 from gan_distributed.data.manifest import Preparation
+from gan_distributed.data.preparation.conversion import plan_shards
+from gan_distributed.data.sources.entries import Entry
+from gan_distributed.data.sources.labels import label_images
+from gan_distributed.data.sources.listing import Listing
 
 
 def names(count):

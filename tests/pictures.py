@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gan_distributed.data.entries import BadImageError
-from gan_distributed.data.imaging import decode
 from gan_distributed.data.manifest import Manifest, load_manifest
-from gan_distributed.data.sources import open_source
+from gan_distributed.data.preparation.imaging import decode
+from gan_distributed.data.sources.entries import BadImageError
+from gan_distributed.data.sources.opening import open_source
 from gan_distributed.prepare import prepare
 
 SIDE = 16

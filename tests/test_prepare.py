@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from gan_distributed.data import conversion, folders, storage
-from gan_distributed.data.imaging import to_row
+from gan_distributed.data import storage
 from gan_distributed.data.manifest import load_manifest
+from gan_distributed.data.preparation import conversion
+from gan_distributed.data.preparation.imaging import to_row
 from gan_distributed.data.shards import block_crcs
+from gan_distributed.data.sources import folders
 from gan_distributed.errors import DataError, InputError, StorageError
 from gan_distributed.prepare import _ray_running, prepare
 
@@ -394,14 +396,14 @@ def test_a_file_stands_at_dest(folder, tmp_path):
 
 
 def test_progress_is_told(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("gan_distributed.data.progress._EVERY_S", 0.0)
+    monkeypatch.setattr("gan_distributed.data.preparation.progress._EVERY_S", 0.0)
     run(folder, tmp_path / "a")
     err = capsys.readouterr().err
     assert "of 60 images, " in err
     assert " a core, 0:00:0" in err
     assert "60 images in " in err
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr("gan_distributed.data.progress._EVERY_TERMINAL_S", 0.0)
+    monkeypatch.setattr("gan_distributed.data.preparation.progress._EVERY_TERMINAL_S", 0.0)
     run(folder, tmp_path / "b")
     assert "\r\033[K" in capsys.readouterr().err
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_prepare import Killed, contents, encoded, picture, rows_of, run
 
-from gan_distributed.data import conversion, storage
-from gan_distributed.data.imaging import to_row
+from gan_distributed.data import storage
 from gan_distributed.data.manifest import load_manifest
+from gan_distributed.data.preparation import conversion
+from gan_distributed.data.preparation.imaging import to_row
 from gan_distributed.errors import DataError, InputError
 
 
@@ -136,7 +137,7 @@ def test_dropping_is_what_a_set_does(images):
 
 def names_of(dest):
     """Names of all images of a data set, of whatever fate, as its receipts tell."""
-    from gan_distributed.data.receipts import chain_of, read_receipts
+    from gan_distributed.data.preparation.receipts import chain_of, read_receipts
 
     receipts = read_receipts(str(dest), chain_of(str(dest), load_manifest(str(dest))))
     return [fate.name for receipt in receipts for fate in receipt.fates]

@@ -11,7 +11,6 @@ import numpy as np
 
 from gan_distributed.config import DataConfig
 from gan_distributed.data import storage
-from gan_distributed.data.conversion import SHARD_BYTES, block_rows_of
 from gan_distributed.data.manifest import (
     FileRecord,
     Manifest,
@@ -21,6 +20,7 @@ from gan_distributed.data.manifest import (
     publish_manifest,
 )
 from gan_distributed.data.order import Order
+from gan_distributed.data.preparation.conversion import SHARD_BYTES, block_rows_of
 from gan_distributed.data.shards import block_crcs, encode_labels, encode_shard
 from gan_distributed.data.stream import Stream
 from stream_peers.contestant import BATCH, SEED, Epoch, Options, load, main

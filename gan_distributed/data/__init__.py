@@ -1,1 +1,1 @@
-"""From files at URLs to batches: sources, manifest, shards, order, stream."""
+"""From files at URLs to batches: sources, their preparation, and then manifest, shards, order, stream."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from gan_distributed.config import Config
+from gan_distributed.config import Config, to_yaml
 from gan_distributed.data import storage
 from gan_distributed.data.manifest import Manifest, load_manifest
 from gan_distributed.data.order import Order
@@ -139,7 +139,7 @@ def _begin(assignment: Assignment, run: RunFolder, held: list[lease.Lease]) -> R
     """Take the lease, record the configuration, find the checkpoint to go on from. Rank 0."""
     held.append(lease.acquire(run, assignment.owner))
     recorded = check_resume(run, assignment.config, assignment.fingerprint, set(assignment.allowed))
-    storage.write(run.config_url, recorded.to_yaml().encode())
+    storage.write(run.config_url, to_yaml(recorded).encode())
     rollbacks = len(storage.names(storage.join(run.url, "rollbacks")))
     found = newest_checkpoint(run, "state")
     seen_images = found[0].seen_images if found else 0
@@ -172,7 +172,7 @@ def _scribe(
         contents = {
             "state": ("state-{attempt}.pt", encode_state(snapshot)),
             "generator": ("generator-{attempt}.safetensors", encode_generator(snapshot["ema"], metadata)),
-            "config": ("config-{attempt}.yaml", config.to_yaml().encode()),
+            "config": ("config-{attempt}.yaml", to_yaml(config).encode()),
         }
         commit_checkpoint(run, seen_images, holder.attempt, contents, holder.check)
         retain(run, config.checkpoint)

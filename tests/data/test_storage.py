@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_distributed.data import attempts, folders, storage
+from gan_distributed.data import attempts, storage
+from gan_distributed.data.sources import folders
 from gan_distributed.errors import AccessError, AlreadyExistsError, InputError, MissingError, StorageError
 
 names = st.text("abcXYZ012-_. ", min_size=1, max_size=8).filter(lambda name: name.strip(". ") != "")

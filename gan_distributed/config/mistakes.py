@@ -1,0 +1,57 @@
+"""What is wrong with a recipe, in words of its keys: one line a mistake, with the nearest known key."""
+
+import difflib
+from typing import Any, get_args, get_origin
+
+from pydantic import ValidationError
+
+from gan_distributed.config.sections import Config, Section
+
+
+def explain(error: ValidationError) -> list[str]:
+    """A line for each mistake: its path, what is wrong, what was found."""
+    mistakes: dict[str, list[str]] = {}
+    found: dict[str, str] = {}
+    for mistake in error.errors():
+        if mistake["type"] == "float_type" and isinstance(mistake["input"], dict):
+            # A schedule is meant: its own mistakes say more than that it is no number.
+            continue
+        # Members of a union add their own names to the path; users know only the keys.
+        keys = [str(part) for part in mistake["loc"] if str(part).isidentifier() and str(part) not in _UNION_NAMES]
+        path = ".".join(keys)
+        if mistake["type"] == "extra_forbidden":
+            said = f"unknown key{_suggest(keys)}"
+        elif mistake["type"] == "value_error":
+            said = str(mistake["ctx"]["error"])
+        else:
+            said = mistake["msg"].removesuffix(" or instance of Schedule").replace("dictionary", "schedule")
+            found[path] = f", found {mistake['input']!r}"
+        mistakes.setdefault(path, []).append(said)
+    return [
+        (f"{path}: " if path else "") + ", or: ".join(said) + found.get(path, "") for path, said in mistakes.items()
+    ]
+
+
+_UNION_NAMES = {"Schedule", "int", "float", "str"}
+
+
+def _suggest(keys: list[str]) -> str:
+    section: Any = Config
+    for key in keys[:-1]:
+        field = section.model_fields.get(key)
+        section = None if field is None else _section_of(field.annotation)
+        if section is None:
+            return ""
+    close = difflib.get_close_matches(keys[-1], section.model_fields, n=1)
+    return (
+        f"; did you mean {'.'.join([*keys[:-1], close[0]])}?"
+        if close
+        else f"; known: {', '.join(section.model_fields)}"
+    )
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if get_origin(candidate) is None and isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None

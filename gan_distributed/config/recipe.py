@@ -1,0 +1,106 @@
+"""Recipes: YAML files of the sections, overrides by path, how two differ. The only reader of recipe YAML."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from gan_distributed.config.mistakes import explain
+from gan_distributed.config.sections import Config
+from gan_distributed.errors import ConfigError
+
+
+def load_config(path: str | None, overrides: dict[str, Any] | None = None) -> Config:
+    """Read a recipe and put overrides, by their dotted path, over it. Raises ConfigError, a line a mistake."""
+    values = {} if path is None else _read_yaml(path)
+    for key, value in (overrides or {}).items():
+        _put(values, key, value)
+    return _validated(values, path or "configuration")
+
+
+def parse_config(text: str, where: str) -> Config:
+    """The configuration that a run recorded."""
+    values = _parse_yaml(text, where)
+    return _validated(values, where)
+
+
+def parse_overrides(assignments: list[str]) -> dict[str, Any]:
+    """`section.field=value` words into values by path; the value is read as YAML."""
+    overrides = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {assignment}: write it as section.field=value")
+        try:
+            overrides[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {assignment}: {value!r} is not a YAML value") from error
+    return overrides
+
+
+def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """Fields of the identity that differ: path -> (old value, new value)."""
+    before, after = old.identity(), new.identity()
+    return {
+        path: (before.get(path), after.get(path))
+        for path in sorted(before.keys() | after.keys())
+        if before.get(path) != after.get(path)
+    }
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved configuration as a recipe; without storage_options, which may hold secrets."""
+    return yaml.safe_dump(config.model_dump(mode="json", exclude={"data": {"storage_options"}}), sort_keys=False)
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, field = key.split(".")
+    for section in sections:
+        below = values.setdefault(section, {})
+        if not isinstance(below, dict):
+            # A schedule's field replaces a plain number.
+            below = values[section] = {}
+        values = below
+    values[field] = value
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice; YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key_node.value!r} twice", key_node.start_mark
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); give --config a recipe such as jobs/demo.yaml") from error
+    return _parse_yaml(text, path)
+
+
+def _parse_yaml(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - derives from SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: a recipe is a mapping of sections, found {type(values).__name__}")
+    return values
+
+
+def _validated(values: dict[str, Any], where: str) -> Config:
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(dict.fromkeys(f"{where}: {line}" for line in explain(error)))) from error

@@ -1,0 +1,1 @@
+"""From the entries of a source to a data set that exists: decode, shard, record, publish."""
