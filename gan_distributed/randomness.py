@@ -49,28 +49,41 @@ def permutation(key: int, length: int) -> NDArray[np.int64]:
     NumPy's own generators may change their streams between releases; this one cannot, and the order of training
     images must not. The elements ride in the low bits, since sorting numbers is five times as fast as sorting places.
     """
-    low_bits = (1 << length.bit_length()) - 1
+    low_bits = np.array((1 << length.bit_length()) - 1, np.uint64)
+    high_bits = ~low_bits
+    elements, steps = _elements()
     hashes = np.empty(length, np.uint64)
     for start in range(0, length, _SORTED_AT_ONCE):
-        elements = np.arange(start, min(start + _SORTED_AT_ONCE, length), dtype=np.uint64)
-        mixed = hashes[start : start + len(elements)]
-        np.add(elements, 1, out=mixed)
-        mixed *= _GOLDEN
-        mixed += key
+        mixed = hashes[start : start + _SORTED_AT_ONCE]
+        count = len(mixed)
+        np.add(steps[:count], np.array((key + start * _GOLDEN) & _MASK, np.uint64), mixed)
         _mix_in_place(mixed)
-        mixed &= _MASK ^ low_bits
-        mixed |= elements
+        mixed &= high_bits
+        mixed |= elements[:count] if start == 0 else elements[:count] + start
     hashes.sort()
     hashes &= low_bits
     return hashes.view(np.int64)
 
 
+@lru_cache(maxsize=1)
+def _elements() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """The numbers i from 0 on, and (i + 1) times the step of SplitMix64."""
+    elements = np.arange(_SORTED_AT_ONCE, dtype=np.uint64)
+    return elements, (elements + 1) * _GOLDEN
+
+
+# Arrays without axes: next to an array of a few numbers, converting a Python integer takes longest.
+_U30, _U27, _U31, _U_MULTIPLY_1, _U_MULTIPLY_2 = (
+    np.array(number, np.uint64) for number in (30, 27, 31, _MULTIPLY_1, _MULTIPLY_2)
+)
+
+
 def _mix_in_place(values: NDArray[np.uint64]) -> None:
-    values ^= values >> 30
-    values *= _MULTIPLY_1
-    values ^= values >> 27
-    values *= _MULTIPLY_2
-    values ^= values >> 31
+    values ^= values >> _U30
+    values *= _U_MULTIPLY_1
+    values ^= values >> _U27
+    values *= _U_MULTIPLY_2
+    values ^= values >> _U31
 
 
 @dataclass(frozen=True)

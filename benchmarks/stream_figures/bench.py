@@ -15,7 +15,7 @@ from stream_figures.bucket import Bucket, serving
 from stream_figures.contest import Entry, Kind, LeftOutError, Result, Rules, contest, write_format
 
 _HERE = Path(__file__).parent.parent
-_BUILTIN = Path(gan_distributed.__file__).parent / "data" / "builtin" / "fashion-mnist"
+_BUILTIN = Path(gan_distributed.__file__).parent / "data" / "sources" / "builtin" / "fashion-mnist"
 # Of the full data sets: 614 MB and 492 MB.
 _NUM_IMAGES = {64: 50_000, 128: 10_000}
 _QUICK_SHARE = 10

@@ -126,10 +126,11 @@ class LaneEpoch:
         self._order, self._lane = order, lane
         self._key = key_of(order.seed, "epoch", lane, epoch)
         shuffled = permutation(self._key, order.num_pieces(lane))
-        ends = np.cumsum(order.piece_lengths(lane)[shuffled], dtype=np.int64)
         # The last window may be shorter.
-        last = np.append(np.arange(order.window_blocks - 1, len(ends) - 1, order.window_blocks), len(ends) - 1)
-        self._bounds = np.concatenate([[0], ends[last]])
+        firsts = np.arange(0, len(shuffled), order.window_blocks)
+        lengths = np.add.reduceat(order.piece_lengths(lane)[shuffled], firsts, dtype=np.int64)
+        self._bounds = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=self._bounds[1:])
         # A lane has many pieces, and a rank many lanes.
         self._shuffled = shuffled.astype(np.int32)
         self.num_windows = len(self._bounds) - 1

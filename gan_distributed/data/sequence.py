@@ -4,8 +4,7 @@ Where a row's address is, is the business of a Store: mapped shards, or an arena
 """
 
 from collections import deque
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +42,7 @@ class Store(Protocol):
         """Free everything, when nobody reads any more."""
 
 
-@dataclass(frozen=True)
-class Planned:
+class Planned(NamedTuple):
     """One batch of a rank. positions, addresses: int64 [n].   done_with: blocks that no later batch reads."""
 
     positions: Indices
@@ -96,16 +94,16 @@ class Sequence:
         """Lay out more places: as many as leave each lane with one change of its window, at least those of a batch."""
         wanted = max(self._places_per_batch + 1, _PLANNED_ROWS // len(self._lanes))
         places = max(self._places_per_batch + 1, min(wanted, *(walk.places_in_two_windows for walk in self._walks)))
-        laid = np.empty((places, len(self._lanes)), np.int64)
+        laid = np.empty((len(self._lanes), places), np.int64)
         ended = []
-        for column, walk in enumerate(self._walks):
-            ended += [(self._place + place, blocks) for place, blocks in walk.fill(laid[:, column])]
+        for walk, row in zip(self._walks, laid, strict=True):
+            ended += [(self._place + place, blocks) for place, blocks in walk.fill(row)]
         self._left.extend(sorted(ended, key=lambda pair: pair[0]))
         positions = np.arange(self._place, self._place + places)[:, None] * self._order.num_lanes + self._lanes
         # The first position may stand within a place.
         first = int(np.searchsorted(positions[0], self._position)) if self._at == len(self._addresses) else 0
         self._positions = np.concatenate([self._positions[self._at :], positions.reshape(-1)[first:]])
-        self._addresses = np.concatenate([self._addresses[self._at :], laid.reshape(-1)[first:]])
+        self._addresses = np.concatenate([self._addresses[self._at :], laid.T.reshape(-1)[first:]])
         self._place += places
         self._at = 0
 

@@ -5,11 +5,13 @@ with addresses, and a batch is one gather. Threads only: the gather, the checksu
 """
 
 import functools
+import math
 import os
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +33,7 @@ _READY_BATCHES = 4
 Allocate = Callable[[tuple[int, ...]], Rows]
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """The local part of one global batch, in the order of positions.
 
     positions: int64 [n].   images: uint8 [n, H, W, C].   labels: int64 [n], zeros where the data set has none.
@@ -78,17 +79,18 @@ class Stream:
         self._valid_batches = valid_batches
         self._bytes_mapped = 0
         self._process = os.getpid()
-        self._state = threading.Condition()
-        # Held while the next batch is laid out; the batches' order is that of their numbers.
-        self._planning = threading.Lock()
         self._sequence: Sequence | None = None
         self._threads: list[threading.Thread] = []
-        self._planned = self._taken = 0
-        self._done: dict[int, Batch | BaseException] = {}
-        # Blocks to drop, by the number of the last batch that reads them.
-        self._passed: list[tuple[int, list[Indices]]] = []
-        self._running: set[int] = set()
         self._is_closed = False
+        self._taken = 0
+        # True for each buffer that may be written to, False to end a thread.
+        self._free: SimpleQueue[bool] = SimpleQueue()
+        # What was gathered, a queue a buffer: batches come in the order of their numbers, whoever gathered them.
+        self._ready: list[SimpleQueue[Batch | BaseException]] = [SimpleQueue() for _ in self._buffers]
+        # Held while the next batch is laid out.
+        self._planning = threading.Lock()
+        self._planned = 0
+        self._passed = _PassedBlocks(self._store)
 
     @property
     def bytes_read(self) -> Counter[str]:
@@ -100,8 +102,10 @@ class Stream:
     def start(self, position: int) -> None:
         """Begin with the global batch that starts at a position."""
         self._sequence = Sequence(self._order, self._store, position, self._batch_size, self._rank, self._world_size)
+        for _ in self._buffers:
+            self._free.put(True)
         self._threads = [
-            threading.Thread(target=self._work, name=f"gather-{index}", daemon=True)
+            threading.Thread(target=self._work, args=(self._sequence,), name=f"gather-{index}", daemon=True)
             for index in range(self._num_threads)
         ]
         for thread in self._threads:
@@ -112,25 +116,26 @@ class Stream:
         if os.getpid() != self._process:
             raise DataError("a stream was opened before a fork and used after it; open it in the process that reads")
         if not self._threads:
-            return self._gather_here()
-        number = self._taken
-        with self._state:
-            while number not in self._done:
-                self._state.wait()
-            found = self._done[number]
-            if isinstance(found, BaseException):
-                raise found
-            del self._done[number]
-            self._taken += 1
-            self._state.notify_all()
+            assert self._sequence is not None  # noqa: S101 - start() came before
+            self._gather_next(self._sequence)
+        elif self._taken >= self._valid_batches:
+            # The oldest batch that the caller had is one no more.
+            self._free.put(True)
+        ready = self._ready[self._taken % len(self._ready)]
+        found = ready.get()
+        if isinstance(found, BaseException):
+            ready.put(found)
+            raise found
+        self._taken += 1
+        self._bytes_mapped += found.images.nbytes
         return found
 
     def close(self) -> None:
         """Stop reading and free everything; what was read ahead is lost."""
-        with self._state:
-            self._is_closed = True
-            self._state.notify_all()
+        self._is_closed = True
         self._store.stop()
+        for _ in self._threads:
+            self._free.put(False)
         for thread in self._threads:
             thread.join()
         self._threads = []
@@ -143,78 +148,66 @@ class Stream:
         """Whether rows come from files that are mapped, on this machine's disk."""
         return isinstance(self._store, MappedRows)
 
-    def _work(self) -> None:
-        while True:
-            with self._state:
-                # The buffers of batches that the caller may still read are not to be written to.
-                while not self._is_closed and self._planned - self._taken >= len(self._buffers) - self._valid_batches:
-                    self._state.wait()
-                if self._is_closed:
-                    return
-            if not self._gather_next():
-                return
+    def _work(self, sequence: Sequence) -> None:
+        while self._free.get() and not self._is_closed and self._gather_next(sequence):
+            pass
 
-    def _gather_here(self) -> Batch:
-        assert self._sequence is not None  # noqa: S101 - start() came before
-        planned = self._sequence.next()
-        batch = self._gather(self._taken, planned)
-        self._taken += 1
-        self._bytes_mapped += batch.images.nbytes
-        for blocks in planned.done_with:
-            self._store.drop(blocks)
-        return batch
-
-    def _gather_next(self) -> bool:
-        """Gather one batch; returns whether there is more to do."""
+    def _gather_next(self, sequence: Sequence) -> bool:
+        """Gather the next batch, or hand over what went wrong; returns whether all is well."""
         with self._planning:
-            with self._state:
-                if self._is_closed:
-                    return False
-                number = self._planned
-                if number >= self._taken + len(self._buffers) - self._valid_batches:
-                    return True
-                self._planned += 1
-                self._running.add(number)
-            try:
-                batch: Batch | BaseException | None = None
-                planned = self._next_planned(number)
-            except BaseException as error:  # noqa: BLE001 - handed to the caller of next, which raises it
-                batch = error
-        if batch is None:
-            try:
-                batch = self._gather(number, planned)
-            except BaseException as error:  # noqa: BLE001 - handed to the caller of next, which raises it
-                batch = error
-        self._settle(number, batch)
-        return isinstance(batch, Batch)
+            number = self._planned
+            self._planned += 1
+            planned = self._plan(sequence, number)
+        found = planned if isinstance(planned, BaseException) else self._gather(number, planned)
+        self._ready[number % len(self._ready)].put(found)
+        self._passed.end(number)
+        return not isinstance(found, BaseException)
 
-    def _next_planned(self, number: int) -> Planned:
-        assert self._sequence is not None  # noqa: S101 - start() came before
-        planned = self._sequence.next()
-        if planned.done_with:
-            with self._state:
-                self._passed.append((number, planned.done_with))
+    def _plan(self, sequence: Sequence, number: int) -> Planned | BaseException:
+        try:
+            planned = sequence.next()
+        except BaseException as error:  # noqa: BLE001 - handed to the caller of next, which raises it
+            return error
+        self._passed.begin(number, planned.done_with)
         return planned
 
-    def _gather(self, number: int, planned: Planned) -> Batch:
+    def _gather(self, number: int, planned: Planned) -> Batch | BaseException:
         addresses, place = planned.addresses, number % len(self._buffers)
-        self._store.wait(addresses)
         num = len(addresses)
-        # In the mode `raise` NumPy gathers into memory of its own first.
-        self._store.rows.take(addresses, 0, self._flat[place][:num], "clip")
-        return Batch(planned.positions, self._buffers[place][:num], self._store.labels(addresses))
+        try:
+            self._store.wait(addresses)
+            # In the mode `raise` NumPy gathers into memory of its own first.
+            self._store.rows.take(addresses, 0, self._flat[place][:num], "clip")
+            return Batch(planned.positions, self._buffers[place][:num], self._store.labels(addresses))
+        except BaseException as error:  # noqa: BLE001 - handed to the caller of next, which raises it
+            return error
 
-    def _settle(self, number: int, batch: Batch | BaseException) -> None:
+
+class _PassedBlocks:
+    """Drops blocks when every batch that reads them has been gathered."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._running: set[int] = set()
+        # Blocks, by the number of the last batch that reads them.
+        self._passed: deque[tuple[int, list[Indices]]] = deque()
+
+    def begin(self, number: int, done_with: list[Indices]) -> None:
+        """A batch was laid out; no later one reads the blocks in `done_with`. Called in the order of numbers."""
+        with self._lock:
+            self._running.add(number)
+            if done_with:
+                self._passed.append((number, done_with))
+
+    def end(self, number: int) -> None:
+        """A batch was gathered."""
         dropped: list[Indices] = []
-        with self._state:
+        with self._lock:
             self._running.discard(number)
-            self._done[number] = batch
-            if isinstance(batch, Batch):
-                self._bytes_mapped += batch.images.nbytes
-            oldest = min(self._running, default=self._planned)
+            oldest = min(self._running, default=math.inf)
             while self._passed and self._passed[0][0] < oldest:
-                dropped += self._passed.pop(0)[1]
-            self._state.notify_all()
+                dropped += self._passed.popleft()[1]
         for blocks in dropped:
             self._store.drop(blocks)
 
