@@ -47,7 +47,7 @@ class Window:
 
 
 class Order:
-    """The order of one data set under (seed, num_lanes, window_blocks); memory: 8 bytes a block."""
+    """The order of one data set under (seed, num_lanes, window_blocks); memory: 4 bytes a block."""
 
     def __init__(self, block_lengths: Indices, seed: int, num_lanes: int, window_blocks: int) -> None:
         self.num_rows = int(block_lengths.sum())
@@ -65,12 +65,15 @@ class Order:
         self._missing = np.concatenate([[0], np.cumsum(self._usual - block_lengths[self._odd])])
         laid = permutation(key_of(seed, "lanes"), len(block_lengths))
         # The laid-out blocks make a line; a lane starts at a block of it, some rows in.
-        self._laid_lengths = block_lengths[laid].astype(np.int32)
-        line = np.concatenate([[0], np.cumsum(self._laid_lengths, dtype=np.int64)])
+        laid_lengths = block_lengths[laid]
+        line = np.concatenate([[0], np.cumsum(laid_lengths)])
         cuts = np.arange(num_lanes + 1) * self.num_rows // num_lanes
         self._cut_blocks = np.searchsorted(line, cuts, side="right") - 1
         self._cut_rows = cuts - line[self._cut_blocks]
         self._laid = laid.astype(np.int32)
+        # Few blocks have another length than the usual one: their places in the line.
+        self._laid_odd = np.flatnonzero(laid_lengths != self._usual)
+        self._laid_odd_lengths = laid_lengths[self._laid_odd]
 
     def lane_length(self, lane: int) -> int:
         """Rows of a lane."""
@@ -83,7 +86,9 @@ class Order:
     def piece_lengths(self, lane: int) -> NDArray[np.int32]:
         """Rows of each piece of a lane, in the order in which they are laid."""
         first, num_pieces = int(self._cut_blocks[lane]), self.num_pieces(lane)
-        lengths = self._laid_lengths[first : first + num_pieces].copy()
+        lengths = np.full(num_pieces, self._usual, np.int32)
+        odd = slice(*np.searchsorted(self._laid_odd, (first, first + num_pieces)))
+        lengths[self._laid_odd[odd] - first] = self._laid_odd_lengths[odd]
         if self._cut_rows[lane + 1]:
             lengths[-1] = self._cut_rows[lane + 1]
         lengths[0] -= self._cut_rows[lane]
@@ -126,11 +131,13 @@ class LaneEpoch:
         self._order, self._lane = order, lane
         self._key = key_of(order.seed, "epoch", lane, epoch)
         shuffled = permutation(self._key, order.num_pieces(lane))
+        lengths, size = order.piece_lengths(lane)[shuffled], order.window_blocks
         # The last window may be shorter.
-        firsts = np.arange(0, len(shuffled), order.window_blocks)
-        lengths = np.add.reduceat(order.piece_lengths(lane)[shuffled], firsts, dtype=np.int64)
-        self._bounds = np.zeros(len(lengths) + 1, np.int64)
-        np.cumsum(lengths, out=self._bounds[1:])
+        in_windows = np.zeros(-(-len(lengths) // size), np.int64)
+        for turn in range(min(size, len(lengths))):
+            of_turn = lengths[turn::size]
+            in_windows[: len(of_turn)] += of_turn
+        self._bounds = np.concatenate([[0], np.cumsum(in_windows)])
         # A lane has many pieces, and a rank many lanes.
         self._shuffled = shuffled.astype(np.int32)
         self.num_windows = len(self._bounds) - 1
