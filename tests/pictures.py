@@ -1,13 +1,14 @@
-"""Pictures whose pixels follow from an index, and what `prepare` must make of them."""
+"""Small pictures for tests, as pixels and as files, and what `prepare` must make of them."""
 
 import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import pytest
+from PIL import Image, ImageDraw
 
 from gan_distributed.data.manifest import Manifest, load_manifest
-from gan_distributed.data.preparation.imaging import decode
+from gan_distributed.data.preparation.imaging import decode, to_row
 from gan_distributed.data.sources.entries import BadImageError
 from gan_distributed.data.sources.opening import open_source
 from gan_distributed.prepare import prepare
@@ -20,11 +21,33 @@ def pixels(index: int) -> np.ndarray:
     return np.random.default_rng(index).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
 
 
-def encoded(index: int, kind: str = "PNG") -> bytes:
-    """The picture as a file."""
+def file_of(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    """An image as a file of a format."""
     file = io.BytesIO()
-    Image.fromarray(pixels(index)).save(file, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    image.save(file, kind, **options)
     return file.getvalue()
+
+
+def encoded(index: int, kind: str = "PNG") -> bytes:
+    """The picture of an index as a file."""
+    return file_of(Image.fromarray(pixels(index)), kind, **({"lossless": True} if kind == "WEBP" else {}))
+
+
+def face(side: int = 64, mode: str = "RGB") -> Image.Image:
+    """A yellow disc with two eyes, on blue; the left eye is larger."""
+    image = Image.new("RGB", (side, side), (20, 40, 160))
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((side // 8, side // 8, 7 * side // 8, 7 * side // 8), fill=(250, 220, 30))
+    draw.ellipse((side // 4, side // 4, side // 2, side // 2), fill=(0, 0, 0))
+    draw.ellipse((5 * side // 8, side // 4, 6 * side // 8, 3 * side // 8), fill=(200, 0, 0))
+    return image.convert(mode)
+
+
+def reason_of(image: bytes | Image.Image) -> str:
+    """Why an image is refused."""
+    with pytest.raises(BadImageError) as caught:
+        to_row(image, 16, 3, "center")
+    return str(caught.value)
 
 
 def prepared(source: object, dest: Path, **options: object) -> tuple[np.ndarray, list[str] | None, Manifest]:

@@ -1,5 +1,6 @@
-"""A listing is a sorted list that stays on the disk."""
+"""A listing is a sorted list that stays on the disk, and some of it can be chosen."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,3 +46,35 @@ def test_a_full_disk_says_how_to_mend_it(monkeypatch):
     monkeypatch.setattr(listing, "temporary_database", small)
     with pytest.raises(StorageError, match="set TMPDIR to a folder with more room"):
         Listing(Entry(f"{index:0100d}", None, 0) for index in range(100_000))
+
+
+def spread(found, limit):
+    """What a listing keeps of the entries."""
+    listing = Listing(found)
+    listing.spread(limit)
+    kept = list(listing)
+    assert len(listing) == len(kept)
+    listing.close()
+    return kept
+
+
+@given(st.lists(st.integers(0, 4), max_size=60), st.integers(1, 70))
+def test_spread(classes, limit):
+    found = [Entry(f"{index:03d}.png", label, 1) for index, label in enumerate(classes)]
+    chosen = spread(found, limit)
+    assert len(chosen) == min(limit, len(found))
+    assert chosen == sorted(chosen)
+    counts = {label: sum(entry.label == label for entry in chosen) for label in set(classes)}
+    available = {label: classes.count(label) for label in counts}
+    # No class has two fewer than another, unless all of it was taken.
+    short = [counts[label] for label in counts if counts[label] < available[label]]
+    assert not short or max(counts.values()) - min(short) <= 1
+    # More images elsewhere do not change which are chosen of these, beyond their number.
+    assert set(spread(found, limit)) <= set(spread(found, limit + 1))
+
+
+def test_spread_is_not_the_first():
+    found = [Entry(f"{index:05d}.png", None, 1) for index in range(1000)]
+    chosen = spread(found, 100)
+    assert chosen != found[:100]
+    assert 300 < np.mean([int(entry.name[:5]) for entry in chosen]) < 700

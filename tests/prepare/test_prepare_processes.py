@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 from commands import Background, descendants, train_words
 from commands import run as run_words
-from test_prepare import contents, encoded, picture
+from pictures import file_of
+from preparing import contents, picture
 
 from gan_distributed.data import storage
 from gan_distributed.data.manifest import load_manifest
@@ -26,7 +27,7 @@ def test_killed_processes(tmp_path):
     # Ray's sockets do not fit below long paths; it keeps to its own folder.
     environment = {"TMPDIR": str(temporary), "RAY_TMPDIR": "/tmp"}
     source, dest = tmp_path / "s", tmp_path / "d"
-    files = [encoded(picture(index, side=200), "JPEG") for index in range(50)]
+    files = [file_of(picture(index, side=200), "JPEG") for index in range(50)]
     for index in range(5_000):
         path = source / str(index % 3) / f"{index:05d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def name_of(pid):
 
 def test_memory_does_not_grow_with_the_names():
     """300,000 names are listed, labelled, chosen from and planned within 64 MiB more than 3,000 take."""
-    script = Path(__file__).with_name("list_many.py")
+    script = Path(__file__).parents[1] / "list_many.py"
     peaks = []
     for count in (3_000, 300_000):
         done = run_words([sys.executable, str(script), str(count)])
@@ -81,11 +82,11 @@ def test_a_run_goes_on_with_the_images_that_it_was_started_with(tmp_path):
     train = train_words(tmp_path, data, str(tmp_path / "runs"), 0)
     longer = [*train, "--set", "training.total_kimg=0.96"]
     for index in range(80):
-        storage.write(f"{source}/{index % 3}/{index}.png", encoded(picture(index)))
+        storage.write(f"{source}/{index % 3}/{index}.png", file_of(picture(index)))
     for step in (prepare_words, train):
         done = run_words(step)
         assert done.returncode == 0, done.stderr
-    storage.write(f"{source}/0/more.png", encoded(picture(90)))
+    storage.write(f"{source}/0/more.png", file_of(picture(90)))
     for step in ([*prepare_words, "--append"], longer):
         done = run_words(step)
         assert done.returncode == 0, done.stderr
