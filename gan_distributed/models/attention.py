@@ -32,5 +32,5 @@ class SelfAttention(nn.Module):
         # Exponentials and their sum in the weights' precision: bf16 holds 8 bits.
         share = torch.softmax(query.transpose(1, 2) @ key, dim=2, dtype=self.strength.dtype)
         mixed = value @ share.to(value.dtype).transpose(1, 2)
-        out: Tensor = self.out(mixed.reshape(len(x), -1, height, width))
+        out: Tensor = self.out(mixed.reshape(len(x), mixed.shape[1], height, width))
         return x + self.strength.to(out.dtype) * out
