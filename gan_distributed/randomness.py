@@ -129,7 +129,8 @@ class Draws:
 
         inside = math.erf(limit / math.sqrt(2.0))
         numbers = math.sqrt(2.0) * torch.special.erfinv((2.0 * self.uniform(*shape) - 1.0) * inside)
-        return numbers.clamp_(-limit, limit)
+        clamped: torch.Tensor = numbers.clamp_(-limit, limit)
+        return clamped
 
     def _bits(self, count: int) -> Any:
         positions = _from_tensor(self.positions)

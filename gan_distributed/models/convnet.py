@@ -55,11 +55,11 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: ModelConfig, resolution: int, channels: int, num_classes: int) -> None:
         super().__init__()
-        width, dropout = config.discriminator_channels or _DISCRIMINATOR_CHANNELS, config.discriminator_dropout or 0.0
+        width, share = config.discriminator_channels or _DISCRIMINATOR_CHANNELS, config.discriminator_dropout or 0.0
         stages = int(math.log2(resolution // _LAST_SIZE))
         widths = [channels, *(width * 2**stage for stage in range(stages))]
         self.convs = nn.ModuleList(nn.Conv2d(above, below, 3, 1, 1) for above, below in itertools.pairwise(widths))
-        self.dropouts = nn.ModuleList(FeatureDropout(str(index), dropout) for index in range(stages))
+        self.dropouts = nn.ModuleList(FeatureDropout(str(index), share) for index in range(stages))
         self.dense = nn.Linear(widths[-1] * _LAST_SIZE**2, widths[-1])
         self.to_logit = nn.Linear(widths[-1], 1)
         self.embed = nn.Embedding(num_classes, widths[-1]) if num_classes else None
@@ -67,9 +67,9 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor, labels: Tensor, context: BatchContext | None = None) -> Tensor:
         """images: float [N, C, H, W] in [-1, 1].   labels: int64 [N].   Returns logits, float [N]."""
         x = images
-        for conv, dropout in zip(self.convs, self.dropouts, strict=True):
+        for conv, drop in zip(self.convs, self.dropouts, strict=True):
             # Leaky ReLU is monotone: after the pooling it gives the same numbers on a quarter of the pixels.
-            x = dropout(functional.leaky_relu(functional.max_pool2d(conv(x), 2), _SLOPE), context)
+            x = drop(functional.leaky_relu(functional.max_pool2d(conv(x), 2), _SLOPE), context)
         features = functional.leaky_relu(self.dense(x.flatten(1)), _SLOPE)
         logits: Tensor = self.to_logit(features).squeeze(1)
         return logits if self.embed is None else logits + (self.embed(labels) * features).sum(1)

@@ -62,13 +62,13 @@ class Discriminator(nn.Module):
         widths = _widths(resolution, config.discriminator_channels or _CHANNELS)[::-1]
         self.num_classes = num_classes
         self.mixes_samples = config.discriminator_batch_norm is not False
-        dropout = config.discriminator_dropout or 0.0
+        share = config.discriminator_dropout or 0.0
         self.from_image = nn.Conv2d(channels, widths[0], 4, 2, 1)
         self.convs = nn.ModuleList(
             nn.Conv2d(above, below, 4, 2, 1, bias=not self.mixes_samples) for above, below in itertools.pairwise(widths)
         )
         self.norms = nn.ModuleList(BatchNorm(width) for width in widths[1:] if self.mixes_samples)
-        self.dropouts = nn.ModuleList(FeatureDropout(str(index), dropout) for index in range(len(widths)))
+        self.dropouts = nn.ModuleList(FeatureDropout(str(index), share) for index in range(len(widths)))
         self.to_logit = nn.Conv2d(widths[-1], 1, _FIRST_SIZE)
         if num_classes:
             self.embed = nn.Embedding(num_classes, widths[-1] * _FIRST_SIZE**2)
