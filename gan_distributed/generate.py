@@ -21,6 +21,9 @@ def generate(
     num: Annotated[int, typer.Option(min=1, help="Number of images.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds, other images.")] = 0,
     label: Annotated[int | None, typer.Option(min=0, help="Class of all images, for conditional networks.")] = None,
+    truncation: Annotated[
+        float | None, typer.Option(help="Draw z within this of 0: typical images, less variety; 0.5 to 2 are usual.")
+    ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="One grid.png instead of single files.")] = False,
 ) -> None:
     """Write images of a trained generator (its averaged weights) as PNG files."""
@@ -28,8 +31,10 @@ def generate(
     from gan_distributed.data import storage
     from gan_distributed.training.samples import encode_grid, encode_png, fixed_latents, generate_rows
 
+    if truncation is not None and not 0 < truncation < float("inf"):
+        raise InputError(f"--truncation {truncation}: give a number above 0, such as 1, or leave it out")
     generator, config, num_classes = load_generator(source)
-    latents = fixed_latents(seed, num, config.model.latent_dim)
+    latents = fixed_latents(seed, num, config.model.latent_dim, truncation)
     rows = generate_rows(generator, latents, _labels(num, num_classes, label))
     if grid:
         storage.write(storage.join(out, "grid.png"), encode_grid(rows, num_classes))
@@ -45,7 +50,7 @@ def load_generator(source: str) -> "tuple[nn.Module, Config, int]":
     import safetensors.torch
 
     from gan_distributed.config import parse_config
-    from gan_distributed.models.networks import ImageSpec, build_generator
+    from gan_distributed.models.networks import ImageSpec, empty_generator
 
     data = _read_generator(source)
     # The file begins with the length of its JSON header, which holds the metadata.
@@ -53,7 +58,7 @@ def load_generator(source: str) -> "tuple[nn.Module, Config, int]":
     metadata = header["__metadata__"]
     config = parse_config(metadata["config"], source)
     images = ImageSpec(int(metadata["resolution"]), int(metadata["channels"]), int(metadata["num_classes"]))
-    generator = build_generator(config.model, images, config.seed)
+    generator = empty_generator(config.model, images)
     weights = safetensors.torch.load(data)
     generator.to(next(iter(weights.values())).dtype).load_state_dict(weights)
     return generator.eval(), config, images.num_classes if config.model.conditional else 0

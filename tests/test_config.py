@@ -21,6 +21,11 @@ JOBS = sorted((Path(__file__).parent.parent / "jobs").glob("*.yaml"))
         ("optimizer.generator.lr", {"start": 1, "kimg": 2}, "optimizer.generator.lr.end: Field required"),
         ("training.total_kimg", float("nan"), "training.total_kimg"),
         ("loss.name", "bse", "loss.name: Input should be 'bce', 'hinge' or 'lsgan', found 'bse'"),
+        (
+            "model.family",
+            "stylegan",
+            "model.family: Input should be 'dcgan', 'convnet', 'sngan', 'biggan' or 'r3gan', found 'stylegan'",
+        ),
         ("run_id", "../elsewhere", "run_id"),
         ("samples.every_kimg", "epok", "samples.every_kimg"),
         ("model.batch_norm_groups", 3, "model.batch_norm_groups 3 must divide data.num_lanes 64"),
@@ -38,6 +43,33 @@ def test_a_mistake_is_one_line_with_its_path(key, value, told):
 def test_contradiction_names_both_fields():
     with pytest.raises(ConfigError, match=r"loss: label_smoothing 0.1 needs name bce, not hinge"):
         load_config(None, {"loss.label_smoothing": 0.1, "loss.name": "hinge"})
+
+
+@pytest.mark.parametrize(
+    ("family", "option", "value", "told"),
+    [
+        (
+            "sngan",
+            "discriminator_batch_norm",
+            False,
+            "discriminator_batch_norm False is an option of dcgan, not of sngan",
+        ),
+        ("r3gan", "discriminator_dropout", 0.0, "is an option of dcgan and convnet, not of r3gan; set it to null"),
+        ("convnet", "attention", True, "attention True is an option of biggan, not of convnet"),
+        ("dcgan", "embedding_dim", 8, "embedding_dim 8 is an option of biggan and r3gan, not of dcgan"),
+        ("biggan", "embedding_dim", 8, "embedding_dim 8 needs conditional true"),
+        ("r3gan", "batch_norm_groups", 8, "batch_norm_groups 8 is for dcgan, convnet, sngan, biggan; r3gan has no"),
+    ],
+)
+def test_options_of_other_families_are_refused_and_null_is_not(family, option, value, told):
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, {"model.family": family, f"model.{option}": value})
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+    config = load_config(
+        None, {"model.family": family} | ({} if option == "batch_norm_groups" else {f"model.{option}": None})
+    )
+    assert parse_config(to_yaml(config), "resolved") == config
 
 
 def test_two_mistakes_are_two_lines():

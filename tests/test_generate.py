@@ -4,9 +4,15 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from commands import run, train_words
 from datasets import write_dataset
 from PIL import Image
+
+from gan_distributed import generate as verb
+from gan_distributed.errors import InputError
+from gan_distributed.generate import load_generator
+from gan_distributed.training.samples import fixed_latents, generate_rows
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +49,23 @@ def test_labels_and_grid(trained, tmp_path):
     assert not np.array_equal(pictures(tmp_path / "0")[0], pictures(tmp_path / "1")[0])
     generate(trained, tmp_path / "grid", "--num", 9, "--grid")
     assert pictures(tmp_path / "grid")[0].shape == (104, 104)
+
+
+def test_truncated_pictures_are_the_same_for_any_number_and_more_alike(trained, tmp_path):
+    assert generate(trained, tmp_path, "--num", 3, "--label", 1, "--truncation", 0.2).returncode == 0
+    network, config, _ = load_generator(str(trained))
+    labels = torch.ones(70, dtype=torch.int64)
+    truncated, free = (
+        generate_rows(network, fixed_latents(0, 70, config.model.latent_dim, limit), labels) for limit in (0.2, None)
+    )
+    assert np.array_equal(truncated[:3, :, :, 0], np.stack(pictures(tmp_path)))
+    assert truncated.std(axis=0).mean() < 0.5 * free.std(axis=0).mean()
+
+
+@pytest.mark.parametrize("truncation", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_truncation_that_is_none_is_refused(trained, tmp_path, truncation):
+    with pytest.raises(InputError, match=r"--truncation .*: give a number above 0"):
+        verb.generate(str(trained), str(tmp_path), truncation=truncation)
 
 
 def test_mistakes_are_told(trained, tmp_path):

@@ -40,6 +40,15 @@ def test_normal_numbers_are_normal():
     assert np.abs(numbers).max() > 4
 
 
+@pytest.mark.parametrize("limit", [0.05, 0.5, 2.0, 50.0])
+def test_truncated_normal_numbers_are_normal_within_the_limit(limit):
+    numbers = draws(2000, "i").truncated_normal(limit, 20)
+    assert float(numbers.abs().max()) <= limit
+    assert stats.kstest(numbers.numpy().ravel(), stats.truncnorm(-limit, limit).cdf).pvalue > 1e-3
+    assert stats.kstest(numbers.numpy()[:, -1], stats.truncnorm(-limit, limit).cdf).pvalue > 1e-3
+    assert torch.equal(draws(1000, "i", start=500).truncated_normal(limit, 20), numbers[500:1500])
+
+
 @pytest.mark.parametrize("other", ["purpose", "position", "element"])
 def test_draws_are_independent(other):
     numbers = draws(20_000, "c").normal(2).numpy()

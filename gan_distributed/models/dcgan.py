@@ -12,21 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gan_distributed.config import ModelConfig
-from gan_distributed.errors import ConfigError
+from gan_distributed.models import initialization
 from gan_distributed.models.layers import BatchContext, BatchNorm, FeatureDropout
-from gan_distributed.randomness import Draws, key_of
+from gan_distributed.randomness import Draws
 
 RESOLUTIONS = (32, 64, 128)
+_CHANNELS = 64
 _FIRST_SIZE = 4
 
 
 def _widths(resolution: int, channels: int) -> list[int]:
     """Channels from the 4 px stage to the last hidden one: doubled towards 4 px, as in the paper."""
-    if resolution not in RESOLUTIONS:
-        raise ConfigError(
-            f"model.family dcgan makes {', '.join(map(str, RESOLUTIONS))} px images, the data set has {resolution}; "
-            "prepare it with another --resolution"
-        )
     stages = int(math.log2(resolution // _FIRST_SIZE))
     return [channels * 2**stage for stage in reversed(range(stages))]
 
@@ -36,7 +32,7 @@ class Generator(nn.Module):
 
     def __init__(self, config: ModelConfig, resolution: int, channels: int, num_classes: int) -> None:
         super().__init__()
-        widths = _widths(resolution, config.generator_channels)
+        widths = _widths(resolution, config.generator_channels or _CHANNELS)
         self.latent_dim, self.num_classes = config.latent_dim, num_classes
         self.project = nn.Linear(config.latent_dim + num_classes, widths[0] * _FIRST_SIZE**2, bias=False)
         self.norms = nn.ModuleList(BatchNorm(width) for width in widths)
@@ -63,17 +59,16 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: ModelConfig, resolution: int, channels: int, num_classes: int) -> None:
         super().__init__()
-        widths = _widths(resolution, config.discriminator_channels)[::-1]
+        widths = _widths(resolution, config.discriminator_channels or _CHANNELS)[::-1]
         self.num_classes = num_classes
-        self.mixes_samples = config.discriminator_batch_norm
+        self.mixes_samples = config.discriminator_batch_norm is not False
+        share = config.discriminator_dropout or 0.0
         self.from_image = nn.Conv2d(channels, widths[0], 4, 2, 1)
         self.convs = nn.ModuleList(
             nn.Conv2d(above, below, 4, 2, 1, bias=not self.mixes_samples) for above, below in itertools.pairwise(widths)
         )
         self.norms = nn.ModuleList(BatchNorm(width) for width in widths[1:] if self.mixes_samples)
-        self.dropouts = nn.ModuleList(
-            FeatureDropout(str(index), config.discriminator_dropout) for index in range(len(widths))
-        )
+        self.dropouts = nn.ModuleList(FeatureDropout(str(index), share) for index in range(len(widths)))
         self.to_logit = nn.Conv2d(widths[-1], 1, _FIRST_SIZE)
         if num_classes:
             self.embed = nn.Embedding(num_classes, widths[-1] * _FIRST_SIZE**2)
@@ -94,15 +89,11 @@ class Discriminator(nn.Module):
 
 def initialize(network: nn.Module, seed: int, name: str) -> None:
     """The paper's start: weights N(0, 0.02), batch-norm scales N(1, 0.02), biases 0."""
-    for path, parameter in network.named_parameters():
-        owner = network.get_submodule(path.rpartition(".")[0])
-        if path.endswith("bias"):
-            start = torch.zeros(parameter.shape)
-        else:
-            draws = Draws(key_of(seed, "weights", name, path), torch.zeros(1, dtype=torch.int64))
-            start = 0.02 * draws.normal(parameter.numel()).reshape(parameter.shape)
-            start = start + 1.0 if isinstance(owner, BatchNorm) else start
-        with torch.no_grad():
-            parameter.copy_(start)
-    for path, buffer in network.named_buffers():
-        buffer.fill_(1.0 if path.endswith("running_var") else 0.0)
+    initialization.start_network(network, seed, name, _start)
+
+
+def _start(owner: nn.Module, path: str, parameter: Tensor, draws: Draws) -> Tensor:
+    if path.endswith("bias"):
+        return torch.zeros_like(parameter)
+    start = initialization.normal(parameter, 0.02, draws)
+    return start + 1.0 if isinstance(owner, BatchNorm) else start

@@ -1,4 +1,4 @@
-"""Blocks that several families share: global batch norm and dropout by position. Holds no family."""
+"""Layers that know of the global batch: batch norm over it, plain and by class, and dropout by position."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,16 +42,18 @@ class BatchNorm(nn.Module):
     """Batch norm over the global batch, or over fixed groups of it (Ioffe & Szegedy 2015).
 
     With a context the statistics are those of the batch, and are kept in `observed` until the caller has moved the
-    running ones; without one the running statistics are used.
+    running ones; without one the running statistics are used. Without `affine` there are no weight and no bias.
     """
 
     running_mean: Tensor
     running_var: Tensor
+    weight: Tensor | None
+    bias: Tensor | None
 
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, eps: float = 1e-5, *, affine: bool = True) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
         self.eps = eps
@@ -61,7 +63,8 @@ class BatchNorm(nn.Module):
         """x: float [N, C, H, W]; the same shape comes back."""
         if context is None:
             return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        if context.groups is None and not context.shared:
+        # torch refuses to normalise a single number a channel; below it comes out as the bias.
+        if context.groups is None and not context.shared and x[:, 0].numel() > 1:
             mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
             # With momentum 1 the two buffers receive the batch's own statistics.
             y = functional.batch_norm(x, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
@@ -71,7 +74,7 @@ class BatchNorm(nn.Module):
         return self._normalize(x, context)
 
     def _normalize(self, x: Tensor, context: BatchContext) -> Tensor:
-        wide = x.to(self.weight.dtype)
+        wide = x.to(self.running_mean.dtype)
         pixels = x.shape[2] * x.shape[3]
         # Per sample: sum, sum of squares, count; [N, 2 C + 1]
         samples = torch.cat(
@@ -95,12 +98,33 @@ class BatchNorm(nn.Module):
                 unbiased = variance * count / (count - 1).clamp_min(1.0)
                 num_groups = 1 if groups is None else groups.count
                 self.observed.append((mean.sum(0) / num_groups, unbiased.sum(0) / num_groups))
-        scale = (variance + self.eps).rsqrt() * self.weight
-        offset = self.bias - mean * scale
+        scale = (variance + self.eps).rsqrt()
+        if self.weight is not None:
+            scale = scale * self.weight
+        offset = -mean * scale if self.bias is None else self.bias - mean * scale
         if groups is not None:
             scale, offset = scale[groups.index], offset[groups.index]
         y = wide * scale[:, :, None, None] + offset[:, :, None, None]
         return y.to(x.dtype)
+
+
+class ConditionalBatchNorm(nn.Module):
+    """Global batch norm whose scale and offset are functions of a condition (de Vries et al. 2017, sec. 3.3).
+
+    gain, offset: modules from the condition to float [N, channels]; the scale is 1 + gain.
+    """
+
+    def __init__(self, channels: int, gain: nn.Module, offset: nn.Module) -> None:
+        super().__init__()
+        self.norm = BatchNorm(channels, affine=False)
+        self.gain, self.offset = gain, offset
+
+    def forward(self, x: Tensor, context: BatchContext | None, condition: Tensor) -> Tensor:
+        """x: float [N, channels, H, W]; the same shape comes back.   condition: [N, …], as gain and offset take it."""
+        gain, offset = self.gain(condition), self.offset(condition)
+        y: Tensor = self.norm(x, context)
+        scaled: Tensor = y * (1 + gain).to(y.dtype)[:, :, None, None] + offset.to(y.dtype)[:, :, None, None]
+        return scaled
 
 
 class FeatureDropout(nn.Module):

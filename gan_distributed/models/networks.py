@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from gan_distributed.config import ModelConfig
 from gan_distributed.errors import ConfigError
-from gan_distributed.models import dcgan
+from gan_distributed.models import biggan, convnet, dcgan, r3gan, sngan
 
-_FAMILIES = {"dcgan": dcgan}
+_FAMILIES = {"dcgan": dcgan, "convnet": convnet, "sngan": sngan, "biggan": biggan, "r3gan": r3gan}
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,24 @@ class ImageSpec:
 
 def build_generator(config: ModelConfig, images: ImageSpec, seed: int) -> nn.Module:
     """The generator on the CPU in float32, with its first weights."""
-    return _build("Generator", "generator", config, images, seed)
+    network = empty_generator(config, images)
+    _FAMILIES[config.family].initialize(network, seed, "generator")
+    return network
 
 
 def build_discriminator(config: ModelConfig, images: ImageSpec, seed: int) -> nn.Module:
     """The discriminator on the CPU in float32, with its first weights."""
-    return _build("Discriminator", "discriminator", config, images, seed)
+    network = _empty("Discriminator", config, images)
+    _FAMILIES[config.family].initialize(network, seed, "discriminator")
+    return network
 
 
-def _build(class_name: str, name: str, config: ModelConfig, images: ImageSpec, seed: int) -> nn.Module:
+def empty_generator(config: ModelConfig, images: ImageSpec) -> nn.Module:
+    """The generator on the CPU in float32, its memory not yet written: for weights that are there already."""
+    return _empty("Generator", config, images)
+
+
+def _empty(class_name: str, config: ModelConfig, images: ImageSpec) -> nn.Module:
     if config.conditional and not images.num_classes:
         raise ConfigError(
             "model.conditional is true, the data set has no labels; prepare it from sub-folders or with labels.csv, "
@@ -40,13 +49,20 @@ def _build(class_name: str, name: str, config: ModelConfig, images: ImageSpec, s
     if config.conditional and images.num_classes == 1:
         raise ConfigError("model.conditional is true, the data set has one class; --set model.conditional=false")
     family = _FAMILIES[config.family]
+    if images.resolution not in family.RESOLUTIONS:
+        raise ConfigError(_other_resolution(config.family, images.resolution))
     num_classes = images.num_classes if config.conditional else 0
     # On the meta device the layers' own initialisers draw nothing from the global generator.
     with torch.device("meta"):
         network: nn.Module = getattr(family, class_name)(config, images.resolution, images.channels, num_classes)
-    network.to_empty(device="cpu")
-    family.initialize(network, seed, name)
-    return network
+    return network.to_empty(device="cpu")
+
+
+def _other_resolution(name: str, resolution: int) -> str:
+    makers = [other for other, family in _FAMILIES.items() if resolution in family.RESOLUTIONS]
+    mend = "with another --resolution" + (f", or take {' or '.join(makers)}" if makers else "")
+    able = ", ".join(map(str, _FAMILIES[name].RESOLUTIONS))
+    return f"model.family {name} makes {able} px images, the data set has {resolution}; prepare it {mend}"
 
 
 def images_from_rows(rows: Tensor, dtype: torch.dtype) -> Tensor:

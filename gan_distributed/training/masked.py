@@ -19,6 +19,18 @@ def lerp_where(ok: Tensor, olds: Sequence[Tensor], news: Sequence[Tensor], weigh
     _copy_where(ok, olds, torch._foreach_lerp(list(olds), list(news), weight))
 
 
+@torch.no_grad()
+def assign_where(ok: Tensor, olds: Sequence[Tensor], news: Sequence[Tensor]) -> None:
+    """Give olds the values of news, in place, where ok (bool []) is true."""
+    if not olds:
+        return
+    if ok.device.type == "cpu":
+        if ok:
+            torch._foreach_copy_(list(olds), list(news))
+        return
+    _copy_where(ok, olds, news)
+
+
 class Undo:
     """A copy of some tensors, to go back to where a step turns out to be a bad one."""
 
@@ -34,11 +46,7 @@ class Undo:
     @torch.no_grad()
     def restore_unless(self, ok: Tensor) -> None:
         """Bring every byte of the copy back where ok (bool []) is false."""
-        if ok.device.type == "cpu":
-            if not ok:
-                torch._foreach_copy_(self._tensors, self._saved)
-            return
-        _copy_where(~ok, self._tensors, self._saved)
+        assign_where(~ok, self._tensors, self._saved)
 
 
 def _copy_where(ok: Tensor, olds: Sequence[Tensor], news: Sequence[Tensor]) -> None:

@@ -31,9 +31,13 @@ def generate_rows(generator: nn.Module, latents: Tensor, labels: Tensor) -> Rows
     return np.concatenate(parts)
 
 
-def fixed_latents(seed: int, num: int, latent_dim: int) -> Tensor:
-    """Latents for pictures, float64 [num, latent_dim]; number i is the same for any num."""
-    return Draws(key_of(seed, "samples"), torch.arange(num)).normal(latent_dim)
+def fixed_latents(seed: int, num: int, latent_dim: int, truncation: float | None = None) -> Tensor:
+    """Latents for pictures, float64 [num, latent_dim]; number i is the same for any num.
+
+    truncation: the largest |z| (Brock et al. 2019, sec. 3.1); None: no limit.
+    """
+    draws = Draws(key_of(seed, "samples"), torch.arange(num))
+    return draws.normal(latent_dim) if truncation is None else draws.truncated_normal(truncation, latent_dim)
 
 
 def grid_labels(num: int, num_classes: int) -> Tensor:

@@ -13,6 +13,7 @@ from gan_distributed.training.ema import Average, ema_weight
 from gan_distributed.training.losses import LOSSES, gradient_penalty
 from gan_distributed.training.masked import Undo
 from gan_distributed.training.optimizer import apply_gradients, optimizer_tensors, total_norm
+from gan_distributed.training.power_iteration import PowerIteration
 from gan_distributed.training.schedule import value_at
 from gan_distributed.training.state import TrainState
 from gan_distributed.training.statistics import RunningStatistics
@@ -73,6 +74,7 @@ class _Player:
         self.network, self.optimizer, self.lr = network, optimizer, lr
         self.parameters = list(network.parameters())
         self.statistics = RunningStatistics(network)
+        self.power_iteration = PowerIteration(network)
 
     def tensors(self) -> list[Tensor]:
         """All that a step moves."""
@@ -214,6 +216,7 @@ class Step:
         factor = self._config.training.rollback_lr_factor**self._state.rollbacks
         apply_gradients(player.optimizer, reduced, value_at(player.lr, self._state.seen_images) * factor, ok)
         player.statistics.commit(ok)
+        player.power_iteration.advance(ok)
         return sums, norm, ok
 
     def _context(self, positions: Tensor, purpose: str, groups: Groups | None, *, observe: bool = True) -> BatchContext:

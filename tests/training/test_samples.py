@@ -25,6 +25,12 @@ def test_latents_are_the_same_for_any_number():
     assert not torch.equal(fixed_latents(1, 4, 16), fixed_latents(2, 4, 16))
 
 
+def test_truncated_latents_are_within_their_limit_and_the_same_for_any_number():
+    latents = fixed_latents(1, 300, 16, truncation=0.7)
+    assert 0.69 < float(latents.abs().max()) <= 0.7
+    assert torch.equal(latents[:4], fixed_latents(1, 4, 16, truncation=0.7))
+
+
 def test_labels_go_by_columns():
     assert grid_labels(9, 2).tolist() == [0, 1] * 4 + [0]
     assert grid_labels(80, 10).tolist() == list(range(10)) * 8

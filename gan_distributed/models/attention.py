@@ -1,0 +1,36 @@
+"""Self-attention over the pixels of a feature map (Zhang et al. 2019), as BigGAN has it."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gan_distributed.models.spectral import SpectralConv2d
+
+
+class SelfAttention(nn.Module):
+    """x + strength x attention(x) with one head; keys and values are max-pooled (Zhang et al. 2019, eq. 1 to 3).
+
+    The strength starts at 0, so that a network begins with what is local.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner, values = max(1, channels // 8), max(1, channels // 2)
+        self.query = SpectralConv2d(channels, inner, 1, bias=False)
+        self.key = SpectralConv2d(channels, inner, 1, bias=False)
+        self.value = SpectralConv2d(channels, values, 1, bias=False)
+        self.out = SpectralConv2d(values, channels, 1, bias=False)
+        self.strength = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float [N, C, H, W] with even sizes; the same shape comes back."""
+        height, width = x.shape[2:]
+        # [N, inner, H W], [N, inner, H W / 4], [N, values, H W / 4]
+        query = self.query(x).flatten(2)
+        key = functional.max_pool2d(self.key(x), 2).flatten(2)
+        value = functional.max_pool2d(self.value(x), 2).flatten(2)
+        # Exponentials and their sum in the weights' precision: bf16 holds 8 bits.
+        share = torch.softmax(query.transpose(1, 2) @ key, dim=2, dtype=self.strength.dtype)
+        mixed = value @ share.to(value.dtype).transpose(1, 2)
+        out: Tensor = self.out(mixed.reshape(len(x), mixed.shape[1], height, width))
+        return x + self.strength.to(out.dtype) * out

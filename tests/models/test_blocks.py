@@ -1,0 +1,171 @@
+"""Blocks against torch's own, and first weights against their distributions."""
+
+import pytest
+import torch
+from ranks import run_ranks
+from scipy import stats
+from torch import nn
+from torch.nn import functional
+from toy_families import training_context
+
+from gan_distributed.models.attention import SelfAttention
+from gan_distributed.models.initialization import fan_in_normal, orthogonal, start_network, xavier_uniform
+from gan_distributed.models.layers import BatchContext, BatchNorm, ConditionalBatchNorm, Groups
+from gan_distributed.models.resampling import (
+    downsample_binomial,
+    downsample_mean,
+    upsample_binomial,
+    upsample_nearest,
+)
+from gan_distributed.models.residual import UpBlock, plain_convolution
+from gan_distributed.randomness import Draws
+from gan_distributed.training.world import World
+
+ONE = torch.zeros(1, dtype=torch.int64)
+
+
+def numbers(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_binomial_resampling_is_a_convolution_with_its_filter():
+    x = numbers(2, 3, 8, 8)
+    line = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64)
+    kernel = torch.outer(line, line).expand(3, 1, 3, 3)
+    wanted = functional.conv_transpose2d(x, kernel / 4, stride=2, padding=1, output_padding=1, groups=3)
+    torch.testing.assert_close(upsample_binomial(x), wanted, rtol=1e-12, atol=1e-12)
+    wanted = functional.conv2d(x, kernel / 16, stride=2, padding=1, groups=3)
+    torch.testing.assert_close(downsample_binomial(x), wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("resample", [upsample_nearest, downsample_mean, upsample_binomial, downsample_binomial])
+def test_resampling_is_twice_differentiable_and_keeps_flat_pictures(resample):
+    x = numbers(1, 2, 4, 4).requires_grad_()
+    assert torch.autograd.gradcheck(resample, x)
+    assert torch.autograd.gradgradcheck(resample, x)
+    flat = resample(torch.ones(1, 1, 8, 8))
+    # At the border zeros come in.
+    assert torch.equal(flat[:, :, 1:-1, 1:-1], torch.ones_like(flat[:, :, 1:-1, 1:-1]))
+
+
+def test_conditional_batch_norm_is_batch_norm_with_a_scale_and_an_offset_a_class():
+    layer = ConditionalBatchNorm(3, nn.Embedding(4, 3), nn.Embedding(4, 3)).double()
+    x, labels = numbers(8, 3, 4, 4), torch.arange(8) % 4
+    y = layer(x, training_context(8), labels)
+    wanted = functional.batch_norm(x, None, None, training=True)
+    for index, label in enumerate(labels.tolist()):
+        scale, offset = 1 + layer.gain.weight[label], layer.offset.weight[label]
+        torch.testing.assert_close(y[index], wanted[index] * scale[:, None, None] + offset[:, None, None])
+
+
+def normalize_by_class(world: World) -> list[torch.Tensor]:
+    return [normalize_in_groups(world, groups) for groups in (1, 2)]
+
+
+def normalize_in_groups(world: World, groups: int) -> torch.Tensor:
+    positions = torch.arange(8)[torch.arange(8) % world.size == world.rank]
+    layer = ConditionalBatchNorm(3, nn.Embedding(4, 3), nn.Embedding(4, 3)).double()
+    with torch.no_grad():
+        for index, table in enumerate((layer.gain, layer.offset)):
+            table.weight.copy_(torch.linspace(-1, 1 + index, 12).reshape(4, 3))
+    of_groups = Groups(positions % groups, groups, torch.float64) if groups > 1 else None
+    context = BatchContext(Draws(1, positions), world.sum_over_ranks, of_groups, world.size > 1, observe=True)
+    return layer(numbers(8, 3, 4, 4)[positions], context, positions % 4).detach()
+
+
+def test_conditional_batch_norm_is_the_same_on_any_number_of_ranks():
+    wholes = normalize_by_class(World())
+    for rank, parts in enumerate(run_ranks(2, normalize_by_class)):
+        for part, whole in zip(parts, wholes, strict=True):
+            torch.testing.assert_close(part, whole[rank::2], rtol=1e-10, atol=1e-12)
+
+
+def test_a_single_number_a_channel_is_normalized_to_the_bias():
+    layer = BatchNorm(3).double()
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    assert torch.equal(layer(numbers(1, 3, 1, 1), training_context(1)).flatten(), layer.bias)
+
+
+def test_an_up_blocks_shortcut_before_the_repetition_changes_nothing():
+    block = UpBlock(3, 5, BatchNorm, plain_convolution).double()
+    x = numbers(2, 3, 4, 4)
+    nn.init.zeros_(block.conv2.weight)
+    torch.testing.assert_close(block(x, training_context(2)), block.shortcut(upsample_nearest(x)))
+
+
+def started_attention(channels: int) -> SelfAttention:
+    attention = SelfAttention(channels).double()
+    start_network(
+        attention,
+        0,
+        "attention",
+        lambda owner, path, parameter, draws: draws.normal(parameter.numel())[0].reshape(parameter.shape),
+    )
+    return attention
+
+
+def test_attention_equals_torchs_and_is_twice_differentiable():
+    attention, x = started_attention(8), numbers(2, 8, 4, 4)
+    query = attention.query(x).flatten(2).mT
+    key, value = (functional.max_pool2d(conv(x), 2).flatten(2).mT for conv in (attention.key, attention.value))
+    mixed = functional.scaled_dot_product_attention(query, key, value, scale=1.0).mT.reshape(2, 4, 4, 4)
+    torch.testing.assert_close(attention(x), x + attention.strength * attention.out(mixed))
+    x = x[:1, :, :2, :2].clone().requires_grad_()
+    assert torch.autograd.gradcheck(attention, x)
+    assert torch.autograd.gradgradcheck(attention, x)
+
+
+def test_attention_starts_as_the_identity_and_sees_every_pixel():
+    attention, x = started_attention(8), numbers(1, 8, 4, 4)
+    moved = x.clone()
+    moved[0, :, 3, 3] += 5
+    assert not torch.allclose(attention(moved)[0, :, 0, 0], attention(x)[0, :, 0, 0])
+    with torch.no_grad():
+        attention.strength.zero_()
+    assert torch.equal(attention(x), x)
+
+
+def test_attention_shares_are_not_rounded_to_bf16():
+    """4096 equal shares of 1/4096 sum to one; the exponentials' sum in bf16 would stop growing at 256."""
+    attention = started_attention(8).float()
+    with torch.no_grad():
+        for conv in (attention.query, attention.key):
+            conv.weight.zero_()
+            conv.left.fill_(1.0)
+            conv.right.fill_(1.0)
+            conv.weight[0, 0] = 1e-6
+    x = torch.ones(1, 8, 128, 128)
+    wanted = attention(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attention(x)
+    torch.testing.assert_close(found.float(), wanted, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (4, 10), (10, 4), (5, 3, 3, 3), (40, 2, 3, 3)])
+def test_orthogonal_starts_have_orthonormal_rows_or_columns(shape):
+    start = orthogonal(torch.empty(shape), Draws(1, ONE)).flatten(1)
+    rows, columns = start.shape
+    product = start @ start.T if rows <= columns else start.T @ start
+    torch.testing.assert_close(product, torch.eye(min(rows, columns), dtype=torch.float64), rtol=0, atol=1e-12)
+    assert torch.equal(start, orthogonal(torch.empty(shape), Draws(1, ONE)).flatten(1))
+    assert not torch.equal(start, orthogonal(torch.empty(shape), Draws(2, ONE)).flatten(1))
+
+
+def test_orthogonal_starts_are_uniform():
+    """An element of a uniform orthogonal matrix is symmetric about 0: QR alone would fix signs of the diagonal."""
+    first = torch.stack([orthogonal(torch.empty(4, 4), Draws(seed, ONE)) for seed in range(600)])
+    for row in range(4):
+        # The square of an element of a uniform unit vector in 4 dimensions is Beta(1/2, 3/2).
+        assert stats.kstest(first[:, row, row].square().numpy(), stats.beta(0.5, 1.5).cdf).pvalue > 1e-3
+        assert abs(float(first[:, row, row].mean())) < 4 * 0.5 / 600**0.5
+
+
+def test_starts_have_their_variance():
+    shape = (60, 20, 3, 3)
+    start = fan_in_normal(torch.empty(shape), 2.0, Draws(1, ONE)).flatten()
+    assert float(start.std()) == pytest.approx(2 / 180**0.5, rel=0.03)
+    assert stats.kstest(start.numpy(), stats.norm(scale=2 / 180**0.5).cdf).pvalue > 1e-3
+    start = xavier_uniform(torch.empty(shape), 2.0, Draws(1, ONE)).flatten()
+    assert float(start.std()) == pytest.approx(2 * (2 / 720) ** 0.5, rel=0.03)
+    assert float(start.abs().max()) == pytest.approx(2 * (6 / 720) ** 0.5, rel=0.01)
