@@ -8,28 +8,11 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-class Section(BaseModel):
-    """A frozen part of the configuration; unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Schedule(Section):
-    """A value that changes with the images seen: from `start` to `end` over `kimg`, then constant."""
-
-    start: NotNegative
-    end: NotNegative
-    kimg: Positive = Field(description="length of the change, in thousands of images")
-    shape: Literal["linear", "cosine"] = Field("cosine", description="half a cosine, or a straight line")
+from gan_distributed.config.objective import AugmentConfig, LossConfig
+from gan_distributed.config.optimizer import EmaConfig, OptimizerConfig
+from gan_distributed.config.section import Port, Positive, PositiveInt, Section, Share, largest
 
 
 class DataConfig(Section):
@@ -62,44 +45,15 @@ class ModelConfig(Section):
     discriminator_dropout: Share = Field(0.0, description="share of feature maps that the discriminator drops")
     batch_norm_groups: PositiveInt = Field(1, description="groups of lanes with statistics of their own; 1: global")
 
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether a network of the family holds batch norm."""
+        return self.family == "dcgan"
 
-class LossConfig(Section):
-    """The adversarial loss and its gradient penalties."""
-
-    name: Literal["bce", "hinge", "lsgan"] = Field("bce", description="bce is the non-saturating form")
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="real target is 1 - this; bce only")
-    r1_gamma: NotNegative | Schedule = Field(0.0, description="weight of the squared gradient norm at real images")
-    r2_gamma: NotNegative | Schedule = Field(0.0, description="weight of the squared gradient norm at fake images")
-
-    @model_validator(mode="after")
-    def _smoothing_needs_bce(self) -> "LossConfig":
-        if self.label_smoothing and self.name != "bce":
-            raise ValueError(f"label_smoothing {self.label_smoothing} needs name bce, not {self.name}; set it to 0")
-        return self
-
-
-class AdamConfig(Section):
-    """Adam of one network (Kingma & Ba 2015)."""
-
-    lr: Positive | Schedule = Field(2e-4, description="learning rate, or a schedule of it")
-    beta1: Share = Field(0.5, description="decay of the mean of gradients")
-    beta2: Share = Field(0.999, description="decay of the mean of squared gradients")
-    eps: Positive = Field(1e-8, description="added to the denominator")
-
-
-class OptimizerConfig(Section):
-    """One optimizer a network."""
-
-    generator: AdamConfig = AdamConfig()
-    discriminator: AdamConfig = AdamConfig()
-
-
-class EmaConfig(Section):
-    """The averaged generator that samples and generate use."""
-
-    halflife_kimg: Positive | None = Field(
-        10.0, description="half-life of the weight average, at most 5% of the run so far; null: none"
-    )
+    @property
+    def discriminator_mixes_samples(self) -> bool:
+        """Whether a logit depends on the other images of its batch."""
+        return self.family == "dcgan" and self.discriminator_batch_norm
 
 
 class TrainingConfig(Section):
@@ -107,6 +61,9 @@ class TrainingConfig(Section):
 
     total_kimg: Positive = Field(1000.0, description="real images to show, in thousands")
     batch_size: PositiveInt = Field(64, description="images of one step over all workers")
+    micro_batch_size: PositiveInt | None = Field(
+        None, description="images that a worker takes through the networks at once; null: its whole part of the batch"
+    )
     discriminator_steps: PositiveInt = Field(1, description="discriminator steps a generator step")
     precision: Literal["float32", "bf16", "float64"] = Field("float32", description="bf16: autocast, float32 weights")
     channels_last: bool = Field(True, description="memory layout of images and weights")
@@ -167,6 +124,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
+    augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     ema: EmaConfig = EmaConfig()
     training: TrainingConfig = TrainingConfig()
@@ -197,6 +155,32 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _objective_fits_the_networks(self) -> "Config":
+        if largest(self.loss.gp_weight) and self.model.discriminator_mixes_samples:
+            raise ValueError(
+                "loss.gp_weight is for each image's own gradient, which batch norm mixes with the others'; set "
+                "model.discriminator_batch_norm to false, or use loss.r1_gamma instead"
+            )
+        if self.augment.adaptive and not self.loss.has_zero:
+            raise ValueError(
+                f"augment.p adaptive reads the sign of logits, which has no meaning in loss.name {self.loss.name}; set "
+                "augment.p to a number or a schedule"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _micro_batches_are_whole_groups(self) -> "Config":
+        size, micro = self.training.batch_size, self.training.micro_batch_size
+        group = size // self.model.batch_norm_groups
+        if micro is not None and self.model.has_batch_norm and micro % group:
+            raise ValueError(
+                f"training.micro_batch_size {micro} must be whole batch-norm groups of {group} images (training."
+                f"batch_size {size} in model.batch_norm_groups {self.model.batch_norm_groups}) to change nothing; set "
+                "more groups, or another size"
+            )
+        return self
+
     def identity(self) -> dict[str, Any]:
         """The fields that decide the result, by path; a resume under other ones is refused."""
         fields = _flatten(self.model_dump(mode="json"))
@@ -221,6 +205,7 @@ _FREE = (
     "data.read_timeout_s",
     "data.storage_options",
     "training.tick_kimg",
+    "training.micro_batch_size",
     "checkpoint.",
     "samples.",
     "metrics.",

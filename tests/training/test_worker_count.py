@@ -9,8 +9,9 @@ from ranks import run_ranks
 from gan_distributed.config import Config, load_config
 from gan_distributed.data.order import rank_positions
 from gan_distributed.models.networks import ImageSpec
+from gan_distributed.training.parts import DeviceBatch
 from gan_distributed.training.state import TrainState
-from gan_distributed.training.step import DeviceBatch, Step
+from gan_distributed.training.step import Step
 from gan_distributed.training.world import World
 
 STEPS = 20
