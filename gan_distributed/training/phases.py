@@ -95,7 +95,8 @@ class Phases:
             sets = {"real": images_from_rows(part.batch.rows, self._state.dtype)}
             # Nothing that moves in this phase depends on them.
             with torch.no_grad():
-                logits = logits - self._judge(sets, part, "judge generator", observe=False)["real"]
+                real_logits = self._judge(sets, part, "judge generator", observe=False)["real"]
+            logits = logits - real_logits
         loss = self._loss.generator(logits).sum()
         return loss, loss.detach()[None]
 
