@@ -20,7 +20,7 @@ JOBS = sorted((Path(__file__).parent.parent / "jobs").glob("*.yaml"))
         ("optimizer.generator.lr", -1, "optimizer.generator.lr: Input should be greater than 0"),
         ("optimizer.generator.lr", {"start": 1, "kimg": 2}, "optimizer.generator.lr.end: Field required"),
         ("training.total_kimg", float("nan"), "training.total_kimg"),
-        ("loss.name", "bse", "loss.name: Input should be 'bce', 'hinge' or 'lsgan', found 'bse'"),
+        ("loss.name", "bse", "loss.name: Input should be 'bce', 'hinge', 'lsgan', 'wgan' or 'rpgan', found 'bse'"),
         (
             "model.family",
             "stylegan",

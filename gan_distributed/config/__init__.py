@@ -3,27 +3,19 @@
 A recipe is one YAML file; `--set section.field=value` overrides a field.
 """
 
+from gan_distributed.config.configuration import Config, Recorded
+from gan_distributed.config.data import DataConfig
+from gan_distributed.config.model import ModelConfig
+from gan_distributed.config.objective import MAX_LEAK_FREE_P, AugmentConfig, LossConfig
+from gan_distributed.config.optimizer import AdamConfig, EmaConfig, OptimizerConfig
 from gan_distributed.config.recipe import differences, load_config, parse_config, parse_overrides, to_yaml
-from gan_distributed.config.sections import (
-    AdamConfig,
-    CheckpointConfig,
-    ClusterConfig,
-    Config,
-    DataConfig,
-    EmaConfig,
-    LossConfig,
-    MetricsConfig,
-    ModelConfig,
-    OptimizerConfig,
-    Recorded,
-    SamplesConfig,
-    Schedule,
-    Section,
-    TrainingConfig,
-)
+from gan_distributed.config.run import CheckpointConfig, ClusterConfig, MetricsConfig, SamplesConfig, TrainingConfig
+from gan_distributed.config.section import Schedule, Section
 
 __all__ = [
+    "MAX_LEAK_FREE_P",
     "AdamConfig",
+    "AugmentConfig",
     "CheckpointConfig",
     "ClusterConfig",
     "Config",

@@ -5,7 +5,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from gan_distributed.config.sections import Config, Section
+from gan_distributed.config.configuration import Config
+from gan_distributed.config.section import Section
 
 
 def explain(error: ValidationError) -> list[str]:

@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from gan_distributed.config.configuration import Config
 from gan_distributed.config.mistakes import explain
-from gan_distributed.config.sections import Config
 from gan_distributed.errors import ConfigError
 
 

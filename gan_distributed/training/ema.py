@@ -2,20 +2,27 @@
 
 from torch import Tensor, nn
 
+from gan_distributed.config import Schedule
 from gan_distributed.training.masked import lerp_where
 from gan_distributed.training.power_iteration import PowerIteration
+from gan_distributed.training.schedule import value_at
 
 # The half-life is at most this share of the images seen (StyleGAN2-ADA; Karras et al. 2020), so that the average
 # forgets its start: first weights, and running variances of 1 where the networks' are near 0.01.
 _RAMP_UP = 0.05
 
 
-def ema_weight(batch_images: int, halflife_kimg: float | None, seen_images: int) -> float:
-    """How much of the average is kept over one step: 0.5 ^ (images / half-life); 0 where averaging is off."""
+def ema_weight(batch_images: int, halflife_kimg: float | Schedule | None, seen_images: int) -> float:
+    """How much of the average is kept over one step: 0.5 ^ (images / half-life); 0 where averaging is off.
+
+    A number is held to its share of the images seen; a schedule has its own start, and is taken as it says.
+    """
     if halflife_kimg is None:
         return 0.0
-    halflife_images = min(1000 * halflife_kimg, _RAMP_UP * seen_images)
-    return 0.5 ** (batch_images / halflife_images) if halflife_images else 0.0
+    halflife_images = 1000 * value_at(halflife_kimg, seen_images)
+    if not isinstance(halflife_kimg, Schedule):
+        halflife_images = min(halflife_images, _RAMP_UP * seen_images)
+    return 0.5 ** (batch_images / halflife_images) if halflife_images > 0 else 0.0
 
 
 class Average:

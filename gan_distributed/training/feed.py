@@ -9,7 +9,7 @@ from torch import Tensor
 from gan_distributed.config import Config
 from gan_distributed.data.shards import Rows
 from gan_distributed.data.stream import Stream
-from gan_distributed.training.step import DeviceBatch
+from gan_distributed.training.parts import DeviceBatch
 from gan_distributed.training.world import World
 
 

@@ -148,6 +148,7 @@ class Loop:
             "data_wait_s": sums.waited_s,
             "skipped_steps": sums.steps - sums.good_steps,
             **dict(zip(STATISTICS, means, strict=True)),
+            "augment_probability": self._step.augment_probability(),
             "order_digest": f"{state.global_digest() & (1 << 64) - 1:016x}",
             "world_size": self._world.size,
             "rollbacks": state.rollbacks,

@@ -62,6 +62,7 @@ class WorkerMetrics:
         gauge("gan_loss", "Mean loss in the last tick", "network")
         gauge("gan_discriminator_accuracy", "Share of images told right in the last tick", "kind")
         gauge("gan_gradient_norm", "Mean norm of the summed gradients in the last tick", "network")
+        gauge("gan_augment_probability", "Probability of each augmentation that the discriminator sees")
         counter("gan_nonfinite_steps", "Steps skipped for non-finite gradients")
         gauge("gan_checkpoint_seconds", "Time from the last snapshot to its commit")
         gauge("gan_last_checkpoint_timestamp_seconds", "When the last checkpoint was committed")
@@ -112,6 +113,7 @@ class WorkerMetrics:
             self.set("gan_gradient_norm", record[f"gradient_norm_{network}"], network=network)
         for kind in ("real", "fake"):
             self.set("gan_discriminator_accuracy", record[f"accuracy_{kind}"], kind=kind)
+        self.set("gan_augment_probability", record["augment_probability"])
         self.set("gan_process_resident_bytes", resident_bytes())
 
     def publish_sources(self, bytes_read: Mapping[str, int], store: Counters) -> None:

@@ -7,12 +7,14 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from gan_distributed.config import AdamConfig
+from gan_distributed.training.schedule import value_at
 
 
 def build_optimizer(network: nn.Module, config: AdamConfig) -> torch.optim.Adam:
-    """Fused Adam over all parameters of a network, its moments in place; the learning rate is set at each step."""
+    """Fused Adam over all parameters of a network, its moments in place; lr and beta2 are given at each step."""
     parameters = list(network.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
+    betas = config.beta1, value_at(config.beta2, 0)
+    optimizer = torch.optim.Adam(parameters, lr=0.0, betas=betas, eps=config.eps, fused=True)
     for parameter in parameters:
         # Made here rather than by a first step, so that they are there to be copied before it.
         optimizer.state[parameter] = {
@@ -29,7 +31,9 @@ def optimizer_tensors(optimizer: torch.optim.Adam) -> list[Tensor]:
 
 
 @torch.no_grad()
-def apply_gradients(optimizer: torch.optim.Adam, gradients: Sequence[Tensor], lr: float, ok: Tensor) -> None:
+def apply_gradients(
+    optimizer: torch.optim.Adam, gradients: Sequence[Tensor], lr: float, beta2: float, ok: Tensor
+) -> None:
     """One step where ok (bool []) is true; else parameters, moments and step counts keep every byte.
 
     The fused kernels read `found_inf`, as torch's own gradient scaler sets it, so nothing waits for the device. This is
@@ -48,7 +52,7 @@ def apply_gradients(optimizer: torch.optim.Adam, gradients: Sequence[Tensor], lr
         found_inf=(~ok).to(torch.float32),
         amsgrad=False,
         beta1=group["betas"][0],
-        beta2=group["betas"][1],
+        beta2=beta2,
         lr=lr,
         weight_decay=0.0,
         eps=group["eps"],

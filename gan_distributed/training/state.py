@@ -23,6 +23,7 @@ class TrainState:
 
     seen_images: the clock, on the host.   order_digest: int64 [], this rank's addend of the order's digest.
     skipped: int64 [2], steps skipped so far, and the row of them that goes on now.
+    augment_p: float64 [], the controlled probability of augmentation, 0 where it is not controlled.
     rollbacks: how often the run went back; stored outside checkpoints, since it must outlive them.
     """
 
@@ -42,6 +43,7 @@ class TrainState:
         self.seen_images = 0
         self.order_digest = torch.zeros((), dtype=torch.int64, device=world.device)
         self.skipped = torch.zeros(2, dtype=torch.int64, device=world.device)
+        self.augment_p = torch.zeros((), dtype=torch.float64, device=world.device)
         self.rollbacks = rollbacks
         self._world = world
 
@@ -56,6 +58,7 @@ class TrainState:
             "seen_images": self.seen_images,
             "order_digest": global_digest,
             "skipped": self.skipped.tolist(),
+            "augment_p": float(self.augment_p),
             **{name: _to_host(part.state_dict()) for name, part in self._parts().items()},
         }
 
@@ -73,6 +76,8 @@ class TrainState:
         self.seen_images = int(saved["seen_images"])
         self.order_digest.fill_(saved["order_digest"] if self._world.rank == 0 else 0)
         self.skipped.copy_(torch.tensor(saved["skipped"]))
+        # States of before there was augmentation have none.
+        self.augment_p.fill_(saved.get("augment_p", 0.0))
 
     def _parts(self) -> dict[str, Any]:
         return {

@@ -2,6 +2,7 @@
 
 import itertools
 
+import torch
 from torch import Tensor, nn
 
 from gan_distributed.models.layers import BatchNorm
@@ -19,6 +20,15 @@ class RunningStatistics:
     def observed(self) -> list[Tensor]:
         """Every mean and variance observed since the last commit."""
         return [statistic for layer in self._layers for pair in layer.observed for statistic in pair]
+
+    def merge(self, num_parts: int) -> None:
+        """Add up what the parts of a batch observed: each observed its own groups, and zeros for the others."""
+        for layer in self._layers:
+            turns = len(layer.observed) // num_parts
+            layer.observed[:] = [
+                (torch.stack(means).sum(0), torch.stack(variances).sum(0))
+                for means, variances in (zip(*layer.observed[turn::turns], strict=True) for turn in range(turns))
+            ]
 
     def commit(self, ok: Tensor) -> None:
         """Move the running statistics towards what was observed, pass after pass, where ok (bool []) is true."""

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gan_distributed.config import Schedule
 from gan_distributed.training.ema import Average, ema_weight
 
 
@@ -15,6 +16,12 @@ def test_the_average_forgets_its_start():
     # After 20,000 images the half-life is still 1,000 of them; at the start there is nothing to average.
     assert ema_weight(64, 10, 20_000) ** (1000 / 64) == pytest.approx(0.5)
     assert ema_weight(64, 10, 0) == 0
+
+
+def test_a_scheduled_halflife_is_taken_as_it_says():
+    schedule = Schedule(start=0, end=10, kimg=20, shape="linear")
+    assert ema_weight(64, schedule, 0) == 0
+    assert ema_weight(64, schedule, 10_000) ** (5000 / 64) == pytest.approx(0.5)
 
 
 def test_update_moves_weights_and_running_statistics():

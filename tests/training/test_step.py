@@ -8,8 +8,9 @@ from test_worker_count import BATCH, CLASSES, LANES, config_for, real_batch, ten
 from gan_distributed.config import Config
 from gan_distributed.data.order import rank_positions
 from gan_distributed.models.networks import ImageSpec
+from gan_distributed.training.parts import DeviceBatch
 from gan_distributed.training.state import TrainState
-from gan_distributed.training.step import STATISTICS, DeviceBatch, Step
+from gan_distributed.training.step import STATISTICS, Step
 from gan_distributed.training.world import World
 
 
@@ -30,14 +31,12 @@ def spoil_discriminator_loss(world: World) -> list[bool]:
     state, step = started(config_for("bce", 1.0), world)
     step([batch_of(0, world)], stop=False)
     changed = []
-    judge = step._judge
     for index, spoiled in ((1, True), (2, False)):
         before = tensors_of(state)
-        if spoiled and world.rank == world.size - 1:
-            step._judge = lambda *arguments: tuple(logits * float("nan") for logits in judge(*arguments))
-        else:
-            step._judge = judge
+        bad = float("nan") if spoiled and world.rank == world.size - 1 else 1.0
+        handle = state.discriminator.register_forward_hook(lambda module, inputs, logits: logits * bad)  # noqa: B023
         report = step([batch_of(index, world)], stop=False)
+        handle.remove()
         after = tensors_of(state)
         assert bool(report.ok) is not spoiled
         changed.append(any(not same_bytes(before[name], after[name]) for name in before))
@@ -145,7 +144,7 @@ def test_order_digest_sees_every_row_and_position():
         if rows_changed:
             rows[3, 4, 5, 0] ^= 1
         positions = batch.positions.flip(0) if moved else batch.positions
-        step._digest(DeviceBatch(rows, batch.labels, positions))
+        step._digest.add(rows, positions)
         return int(state.order_digest)
 
     assert digest() == digest()
@@ -155,7 +154,8 @@ def test_order_digest_sees_every_row_and_position():
 def digest_of(world: World) -> int:
     state, step = started(config_for("bce", 0.0), world)
     for index in range(3):
-        step._digest(batch_of(index, world))
+        batch = batch_of(index, world)
+        step._digest.add(batch.rows, batch.positions)
     return state.global_digest()
 
 

@@ -9,8 +9,9 @@ from ranks import run_ranks
 from gan_distributed.config import Config, load_config
 from gan_distributed.data.order import rank_positions
 from gan_distributed.models.networks import ImageSpec
+from gan_distributed.training.parts import DeviceBatch
 from gan_distributed.training.state import TrainState
-from gan_distributed.training.step import DeviceBatch, Step
+from gan_distributed.training.step import Step
 from gan_distributed.training.world import World
 
 STEPS = 20
@@ -60,7 +61,7 @@ def train_steps(world: World, configs: list[Config], steps: int) -> list[dict[st
 
 
 def tensors_of(state: TrainState) -> dict[str, torch.Tensor]:
-    found = {}
+    found = {"augment_p": state.augment_p.clone()}
     for name in ("generator", "discriminator", "ema"):
         found |= {f"{name}.{key}": tensor.clone() for key, tensor in getattr(state, name).state_dict().items()}
     for name in ("generator_optimizer", "discriminator_optimizer"):
@@ -82,16 +83,48 @@ GROUPED = [
     config_for("bce", 1.0, **{"model.batch_norm_groups": 4}),
     config_for("hinge", 0.5, **{"model.discriminator_batch_norm": False, "loss.r2_gamma": 0.5}),
 ]
+POLICY = ["xflip", "rotate90", "translation", "color", "cutout"]
+OPTIONS = [
+    config_for(
+        "rpgan",
+        1.0,
+        **{
+            "model.discriminator_batch_norm": False,
+            "loss.r1_every": 2,
+            "loss.r2_gamma": {"start": 2.0, "end": 0.2, "kimg": 0.05},
+            "loss.gp_weight": 1.0,
+            "augment.flip": True,
+            "augment.policy": POLICY,
+            "augment.p": {"start": 0.1, "end": 0.8, "kimg": 0.05, "shape": "linear"},
+            "optimizer.generator.beta2": {"start": 0.9, "end": 0.99, "kimg": 0.05},
+            "ema.halflife_kimg": {"start": 0.0, "end": 0.05, "kimg": 0.1},
+        },
+    ),
+    config_for("lsgan", 1.0, **{"augment.policy": POLICY, "augment.p": "adaptive", "augment.ada_kimg": 0.05}),
+    # Over the ranks as they are, and on each of them in micro-batches, where groups lie on one rank.
+    config_for("wgan", 1.0, **{"model.batch_norm_groups": 8, "training.micro_batch_size": 2}),
+]
+FEW_STEPS = 6
+
+
+def train_all(world: World) -> list[dict[str, torch.Tensor]]:
+    uncut = OPTIONS[-1].model_copy(
+        update={"training": OPTIONS[-1].training.model_copy(update={"micro_batch_size": None})}
+    )
+    options = [*OPTIONS[:-1], OPTIONS[-1] if world.size in (2, 8) else uncut]
+    return train_steps(world, CASES + GROUPED, STEPS) + train_steps(world, options, FEW_STEPS)
 
 
 @pytest.fixture(scope="module")
 def reference() -> list[dict[str, torch.Tensor]]:
-    return train_steps(World(), CASES + GROUPED, STEPS)
+    ends = train_all(World())
+    assert 0 < float(ends[-2]["augment_p"]) < 0.8
+    return ends
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 8])
 def test_any_number_of_workers_ends_in_the_same_weights(world_size, reference):
-    for ends in run_ranks(world_size, train_steps, CASES + GROUPED, STEPS):
+    for ends in run_ranks(world_size, train_all):
         for ours, wanted in zip(ends, reference, strict=True):
             assert_equal_up_to_rounding(ours, wanted)
 

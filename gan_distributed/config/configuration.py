@@ -1,0 +1,140 @@
+"""The whole configuration: its sections, what they must be to one another, and which fields decide the result.
+
+Durations and intervals are in kimg (1000 real images shown), so they keep their meaning when the batch changes. None
+means off.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from gan_distributed.config.data import DataConfig
+from gan_distributed.config.model import ModelConfig
+from gan_distributed.config.objective import AugmentConfig, LossConfig
+from gan_distributed.config.optimizer import EmaConfig, OptimizerConfig
+from gan_distributed.config.run import (
+    CheckpointConfig,
+    ClusterConfig,
+    MetricsConfig,
+    SamplesConfig,
+    TrainingConfig,
+)
+from gan_distributed.config.section import Section, largest
+
+
+class Recorded(Section):
+    """What a run wrote beside its configuration; nothing that a user sets."""
+
+    digest: str = Field(description="sha256 of the fields that decide the result")
+    dataset: str = Field(description="fingerprint of the data set")
+
+
+class Config(Section):
+    """Everything that decides a run."""
+
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the order, the weights and all draws")
+    output: str | None = Field(None, description="folder or bucket that holds the runs; --output")
+    run_id: Annotated[str, Field(pattern=r"^[\w][\w.-]*$")] | None = Field(None, description="the run's name; --run-id")
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    ema: EmaConfig = EmaConfig()
+    training: TrainingConfig = TrainingConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    samples: SamplesConfig = SamplesConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    recorded: Recorded | None = Field(None, description="written by train into a run's config.yaml")
+
+    @field_validator("run_id", mode="before")
+    @classmethod
+    def _run_id_may_look_like_a_number(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _groups_are_equal(self) -> "Config":
+        lanes, groups, batch_size = self.data.num_lanes, self.model.batch_norm_groups, self.training.batch_size
+        if lanes % groups or batch_size % groups:
+            raise ValueError(
+                f"model.batch_norm_groups {groups} must divide data.num_lanes {lanes} and training.batch_size "
+                f"{batch_size}"
+            )
+        workers = self.cluster.workers
+        if workers is not None and workers > min(lanes, batch_size):
+            raise ValueError(
+                f"cluster.workers {workers} is more than data.num_lanes {lanes} or training.batch_size {batch_size} "
+                f"can feed; at most {min(lanes, batch_size)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _objective_fits_the_networks(self) -> "Config":
+        if largest(self.loss.gp_weight) and self.model.discriminator_mixes_samples:
+            raise ValueError(
+                "loss.gp_weight is for each image's own gradient, which batch norm mixes with the others'; set "
+                "model.discriminator_batch_norm to false, or use loss.r1_gamma instead"
+            )
+        if self.augment.adaptive and not self.loss.has_zero:
+            raise ValueError(
+                f"augment.p adaptive reads the sign of logits, which has no meaning in loss.name {self.loss.name}; set "
+                "augment.p to a number or a schedule"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _micro_batches_are_whole_groups(self) -> "Config":
+        size, micro = self.training.batch_size, self.training.micro_batch_size
+        group = size // self.model.batch_norm_groups
+        if micro is not None and self.model.has_batch_norm and micro % group:
+            raise ValueError(
+                f"training.micro_batch_size {micro} must be whole batch-norm groups of {group} images (training."
+                f"batch_size {size} in model.batch_norm_groups {self.model.batch_norm_groups}) to change nothing; set "
+                "more groups, or another size"
+            )
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide the result, by path; a resume under other ones is refused."""
+        fields = _flatten(self.model_dump(mode="json"))
+        return {path: value for path, value in fields.items() if not path.startswith(_FREE)}
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the identity."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+
+
+# Where the bytes lie, how often things are saved and who computes change nothing of the result.
+_FREE = (
+    "output",
+    "run_id",
+    "data.url",
+    "data.memory_bytes",
+    "data.fetch_threads",
+    "data.gather_threads",
+    "data.map_local",
+    "data.cache_",
+    "data.read_timeout_s",
+    "data.storage_options",
+    "training.tick_kimg",
+    "training.micro_batch_size",
+    "checkpoint.",
+    "samples.",
+    "metrics.",
+    "cluster.",
+    "recorded",
+)
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

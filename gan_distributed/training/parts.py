@@ -1,0 +1,114 @@
+"""The parts that a step takes through the networks: a phase's batch with its latents, whole or in micro-batches.
+
+Holds no network. Everything about a sample follows from its position, so no cut changes what is drawn for it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gan_distributed.config import Config
+from gan_distributed.errors import ConfigError
+from gan_distributed.models.layers import Groups
+from gan_distributed.randomness import Draws, key_of
+from gan_distributed.training.world import World
+
+# Fakes draw in the discriminator (dropout, augmentation), and the generator's phase its latents, at positions of their
+# own; so do images between real and fake.
+FAKE = 1 << 60
+BETWEEN = 2 * FAKE
+
+
+@dataclass(frozen=True)
+class DeviceBatch:
+    """The local part of a global batch on the device.
+
+    rows: uint8 [n, H, W, C].   labels, positions: int64 [n].
+    """
+
+    rows: Tensor
+    labels: Tensor
+    positions: Tensor
+
+
+@dataclass(frozen=True)
+class Part:
+    """What passes through the networks at once.
+
+    batch: its real images are mirrored already.   latents: float [n, latent_dim].   groups: of batch norm.
+    """
+
+    batch: DeviceBatch
+    latents: Tensor
+    groups: Groups | None
+
+
+class Partition:
+    """How the local batches of a step become parts."""
+
+    def __init__(self, config: Config, world: World, dtype: torch.dtype) -> None:
+        self._config, self._dtype = config, dtype
+        self._groups = config.model.batch_norm_groups
+        # A group is all lanes equal modulo `groups`; with groups a multiple of the ranks each lies on one rank.
+        self.split_groups = world.size > 1 and self._groups % world.size == 0
+        self.shared_groups = world.size > 1 and not self.split_groups
+        size, micro = config.training.batch_size, config.training.micro_batch_size
+        self._micro = micro if micro is not None and micro < size else None
+        # Images of a batch-norm group; 1 where images can be parted anyhow.
+        self._group_size = size // self._groups if config.model.has_batch_norm else 1
+        if self._micro is not None and self.shared_groups and config.model.has_batch_norm:
+            raise ConfigError(
+                f"training.micro_batch_size {micro}: model.batch_norm_groups {self._groups} is no multiple of the "
+                f"{world.size} workers, so a batch-norm group lies on several of them; set model.batch_norm_groups to "
+                f"{world.size} or a multiple, or micro_batch_size to null"
+            )
+
+    def __call__(self, batches: list[DeviceBatch], rollbacks: int) -> list[list[Part]]:
+        """The parts of each phase: the generator's takes the last batch, and latents of its own. One draw for all."""
+        config = self._config
+        positions = torch.cat([*(batch.positions for batch in batches), batches[-1].positions + FAKE])
+        draws = Draws(key_of(config.seed, rollbacks, "latents"), positions)
+        latents = draws.normal(config.model.latent_dim).to(self._dtype)
+        if config.augment.flip:
+            batches = [_mirrored(batch, config.seed) for batch in batches]
+        batches = [*batches, batches[-1]]
+        sizes = [len(batch.positions) for batch in batches]
+        phases: list[list[Part]] = []
+        for index, (batch, z) in enumerate(zip(batches, torch.split(latents, sizes), strict=True)):
+            if self._micro is not None:
+                phases.append([self._part(*cut) for cut in self._cut(batch, z, self._micro)])
+            elif index and batch is batches[index - 1]:
+                phases.append([Part(batch, z, phases[-1][0].groups)])
+            else:
+                phases.append([self._part(batch, z)])
+        return phases
+
+    def _part(self, batch: DeviceBatch, latents: Tensor) -> Part:
+        if self._groups == 1:
+            return Part(batch, latents, None)
+        index = batch.positions % self._config.data.num_lanes % self._groups
+        return Part(batch, latents, Groups(index, self._groups, self._dtype))
+
+    def _cut(self, batch: DeviceBatch, latents: Tensor, micro: int) -> list[tuple[DeviceBatch, Tensor]]:
+        """Micro-batches of whole batch-norm groups, which lie interleaved in the batch; any cut without batch norm."""
+        num = len(batch.positions)
+        if num <= micro:
+            return [(batch, latents)]
+        tensors = (batch.rows, batch.labels, batch.positions, latents)
+        columns = (self._cut_tensor(tensor, micro) for tensor in tensors)
+        return [(DeviceBatch(rows, labels, positions), z) for rows, labels, positions, z in zip(*columns, strict=True)]
+
+    def _cut_tensor(self, tensor: Tensor, micro: int) -> Sequence[Tensor]:
+        if self._group_size == 1:
+            return torch.split(tensor, micro)
+        # [images of a group, groups on this rank, …]
+        groups = tensor.reshape(self._group_size, -1, *tensor.shape[1:])
+        return [part.flatten(0, 1) for part in torch.split(groups, micro // self._group_size, 1)]
+
+
+def _mirrored(batch: DeviceBatch, seed: int) -> DeviceBatch:
+    """Every second image left to right, by position; as the images' order, it stays the same after going back."""
+    mirror = Draws(key_of(seed, "flip"), batch.positions).keep(0.5, 1, 1, 1)
+    return DeviceBatch(torch.where(mirror, batch.rows.flip(2), batch.rows), batch.labels, batch.positions)

@@ -1,0 +1,151 @@
+"""What each network wants of a part of a batch: its loss with penalties, as a graph. Moves nothing, reduces nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gan_distributed.config import Config, Schedule
+from gan_distributed.models.augment import Augment
+from gan_distributed.models.layers import BatchContext, Groups
+from gan_distributed.models.networks import images_from_rows
+from gan_distributed.randomness import Draws, key_of
+from gan_distributed.training.losses import LOSSES, image_gradients, squared_distance_from_one, squared_norm
+from gan_distributed.training.parts import BETWEEN, FAKE, Part
+from gan_distributed.training.schedule import value_at
+from gan_distributed.training.state import TrainState
+from gan_distributed.training.world import World
+
+# Where a set's draws stand beside the real images' positions.
+_PLACES = {"real": 0, "fake": FAKE, "between": BETWEEN}
+
+
+@dataclass(frozen=True)
+class _Penalty:
+    """A penalty on the discriminator's gradient at some images, by the name of their set."""
+
+    at: str
+    of_gradient: Callable[[Tensor], Tensor]
+    weight: float | Schedule
+    every: int
+    factor: float
+
+    def weight_now(self, seen_images: int, batch_size: int) -> float:
+        """Its factor in this discriminator step: 0 between two uses of a lazy one, which counts for all of them."""
+        if seen_images // batch_size % self.every:
+            return 0.0
+        return value_at(self.weight, seen_images) * self.factor * self.every
+
+
+class Phases:
+    """The losses of both players, as sums over the images of a part."""
+
+    def __init__(self, config: Config, state: TrainState, world: World, *, shared_groups: bool) -> None:
+        self._config, self._state, self._world = config, state, world
+        self._shared_groups = shared_groups
+        self._loss = LOSSES[config.loss.name]
+        self._autocast = config.training.precision == "bf16"
+        self._augment = Augment(config.augment.policy) if config.augment.policy else None
+        loss = config.loss
+        penalties = (
+            _Penalty("real", squared_norm, loss.r1_gamma, loss.r1_every, 0.5),
+            _Penalty("fake", squared_norm, loss.r2_gamma, loss.r2_every, 0.5),
+            _Penalty("between", squared_distance_from_one, loss.gp_weight, loss.gp_every, 1.0),
+        )
+        self._penalties = [penalty for penalty in penalties if penalty.weight != 0]
+
+    def augment_p(self) -> float | Tensor:
+        """The probability of each augmentation now: a number, or float64 [] where it is controlled."""
+        p = self._config.augment.p
+        return self._state.augment_p if isinstance(p, str) else value_at(p, self._state.seen_images)
+
+    def discriminator(self, part: Part) -> tuple[Tensor, Tensor]:
+        """The loss, and sums over images: loss, penalty, real and fake told right; adaptive: signs of real."""
+        batch, dtype = part.batch, self._state.dtype
+        seen_images, batch_size = self._state.seen_images, self._config.training.batch_size
+        penalties = [(penalty, penalty.weight_now(seen_images, batch_size)) for penalty in self._penalties]
+        penalties = [(penalty, weight) for penalty, weight in penalties if weight > 0]
+        real = images_from_rows(batch.rows, dtype)
+        with torch.no_grad():
+            fake = self._generate(part, "discriminator", observe=False)
+        sets = {"real": real, "fake": fake}
+        penalized = [penalty.at for penalty, _ in penalties]
+        if "between" in penalized:
+            share = self._draws("interpolate", batch.positions).uniform(1, 1, 1).to(dtype)
+            sets["between"] = torch.lerp(fake, real, share)
+        for name in penalized:
+            sets[name].requires_grad_()
+        logits = self._judge(sets, part, "judge", observe=True)
+        terms = self._loss.discriminator(logits["real"], logits["fake"], self._config.loss.label_smoothing)
+        penalty_terms = None
+        if penalties:
+            gradients = image_gradients([sets[name] for name in penalized], [logits[name] for name in penalized])
+            for (penalty, weight), gradient in zip(penalties, gradients, strict=True):
+                addend = weight * penalty.of_gradient(gradient)
+                penalty_terms = addend if penalty_terms is None else penalty_terms + addend
+        sums = self._measure(terms, penalty_terms, logits)
+        return (terms if penalty_terms is None else terms + penalty_terms).sum(), sums
+
+    def generator(self, part: Part) -> tuple[Tensor, Tensor]:
+        """The loss, and its sum over images, float [1]."""
+        sets = {"fake": self._generate(part, "generator", observe=True)}
+        logits = self._judge(sets, part, "judge generator", observe=False)["fake"]
+        if self._loss.paired:
+            sets = {"real": images_from_rows(part.batch.rows, self._state.dtype)}
+            # Nothing that moves in this phase depends on them.
+            with torch.no_grad():
+                real_logits = self._judge(sets, part, "judge generator", observe=False)["real"]
+            logits = logits - real_logits
+        loss = self._loss.generator(logits).sum()
+        return loss, loss.detach()[None]
+
+    def _generate(self, part: Part, phase: str, *, observe: bool) -> Tensor:
+        with self._precision():
+            context = self._context(part.batch.positions, "generate " + phase, part.groups, observe=observe)
+            fake: Tensor = self._state.generator(part.latents, part.batch.labels, context)
+        return fake.to(self._state.dtype)
+
+    def _judge(self, sets: dict[str, Tensor], part: Part, purpose: str, *, observe: bool) -> dict[str, Tensor]:
+        """Logits of sets of images by their names; in one pass where the discriminator keeps samples apart."""
+        discriminator, batch = self._state.discriminator, part.batch
+        mixes = discriminator.mixes_samples
+        p = self.augment_p() if self._augment is not None else 0.0
+        logits: dict[str, Tensor] = {}
+        for names in [[name] for name in sets] if mixes else [list(sets)]:
+            images = _join([sets[name] for name in names])
+            positions = _join([batch.positions + _PLACES[name] for name in names])
+            if self._augment is not None and not (isinstance(p, float) and p == 0):
+                images = self._augment(images, self._draws("augment " + purpose, positions), p)
+            with self._precision():
+                context = self._context(positions, purpose, part.groups if mixes else None, observe=observe)
+                found = discriminator(images, _join([batch.labels] * len(names)), context)
+            logits |= zip(names, found.to(self._state.dtype).chunk(len(names)), strict=True)
+        return logits
+
+    def _measure(self, terms: Tensor, penalty_terms: Tensor | None, logits: dict[str, Tensor]) -> Tensor:
+        with torch.no_grad():
+            real_right, fake_right = self._loss.told_right(logits["real"], logits["fake"])
+            measured = [
+                terms,
+                torch.zeros_like(terms) if penalty_terms is None else penalty_terms,
+                real_right.to(terms.dtype),
+                fake_right.to(terms.dtype),
+            ]
+            if self._config.augment.adaptive and self._loss.boundary is not None:
+                measured.append((logits["real"] - self._loss.boundary).sign())
+            return torch.stack(measured).sum(1)
+
+    def _context(self, positions: Tensor, purpose: str, groups: Groups | None, *, observe: bool) -> BatchContext:
+        draws = self._draws(purpose, positions)
+        return BatchContext(draws, self._world.sum_over_ranks, groups, self._shared_groups, observe)
+
+    def _draws(self, purpose: str, positions: Tensor) -> Draws:
+        return Draws(key_of(self._config.seed, self._state.rollbacks, purpose), positions)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._world.device.type, torch.bfloat16, enabled=self._autocast)
+
+
+def _join(tensors: list[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
