@@ -62,19 +62,19 @@ def test_whoever_does_it(shape):
         assert (found == by_pillow(pixels, 64)).all()
 
 
-@pytest.mark.parametrize("error", [0, 2.0**-22, -(2.0**-22)])
 @pytest.mark.parametrize("look", ["noise", "chequers"])
-def test_what_another_library_adds_otherwise_is_made_certain(look, error, monkeypatch):
-    """Sums that are off by less than those of float32 may be. On chequers the exact ones are halves."""
+@pytest.mark.parametrize(
+    ("error", "certain", "is_same"),
+    # Less than float32 may err; far more, with every sum made again, and with none.
+    [(2.0**-22, None, True), (-(2.0**-22), None, True), (2.0**-9, 0.0, True), (2.0**-9, 0.5, False)],
+)
+def test_sums_that_are_off_are_made_again(look, error, certain, is_same, monkeypatch):
     pixels = drawn(128, 128, 3, look)
-    expected = by_pillow(pixels, 64)
     exact = resizing._width(128, 64, 3)
     bands = [band._replace(weights=band.weights * np.float32(1 + error)) for band in exact.bands]
-    monkeypatch.setattr(resizing, "_width", lambda *_: exact._replace(bands=bands))
-    assert (resize(pixels, 64) == expected).all()
-    if look == "chequers" and error < 0:
-        monkeypatch.setattr(resizing, "_width", lambda *_: exact._replace(bands=bands, certain=np.float32(0.5)))
-        assert (resize(pixels, 64) != expected).any()
+    filtering = exact._replace(bands=bands, certain=exact.certain if certain is None else np.float32(certain))
+    monkeypatch.setattr(resizing, "_width", lambda *_: filtering)
+    assert (resize(pixels, 64) == by_pillow(pixels, 64)).all() == is_same
 
 
 def test_in_many_threads():
