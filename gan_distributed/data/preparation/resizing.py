@@ -7,9 +7,7 @@ float64, which holds them exactly. So every byte is certain, whatever the order 
 """
 
 import functools
-import itertools
-import threading
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +15,7 @@ from PIL import Image
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
-_Float = TypeVar("_Float", np.float32, np.float64)
+Singles = NDArray[np.float32]
 
 # Lanczos with a = 3: zero from there on, in pixels of the smaller image.
 _SUPPORT = 3.0
@@ -55,16 +53,6 @@ class _Width(NamedTuple):
     certain: np.float32
 
 
-class _Scratch(threading.local):
-    """Memory that a thread keeps: taking it anew for each image costs a seventh of the whole."""
-
-    def __init__(self) -> None:
-        self.memory: dict[type, NDArray[Any]] = {}
-
-
-_scratch = _Scratch()
-
-
 def resize(image: Image.Image | Pixels, side: int) -> Pixels:
     """A uint8 image [H, W] or [H, W, C] as uint8 [side, side] or [side, side, C]: Pillow's LANCZOS, bit by bit.
 
@@ -92,45 +80,34 @@ def _multiplied(pixels: Pixels, side: int) -> Pixels:
     height, width = pixels.shape[:2]
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     across = _width(width, side, channels)
-    strip = min(height, max(1, _STRIP_VALUES // (width * channels)))
-    row = side * channels
-    narrow, small = _room(np.float64, (height, row), (side, row))
-    values, sums, whole = _room(np.float32, (strip, width * channels), (strip, row), (strip, row))
+    strip = max(1, _STRIP_VALUES // (width * channels))
+    narrow = np.empty((height, side * channels), np.float64)
     for top in range(0, height, strip):
         source = pixels[top : top + strip]
-        rows = len(source)
-        np.copyto(values[:rows].reshape(source.shape), source)
-        for band in across.bands:
-            np.matmul(values[:rows, band.sources], band.weights, out=sums[:rows, band.results])
-        _round(across, values[:rows], sums[:rows], whole[:rows])
-        np.clip(whole[:rows], 0, 255, out=narrow[top : top + rows])
+        values = source.astype(np.float32).reshape(len(source), -1)
+        np.clip(_narrowed(values, across), 0, 255, out=narrow[top : top + strip])
+    small = np.empty((side, side * channels), np.float64)
     for band in _height(height, side):
         np.matmul(band.weights, narrow[band.sources], out=small[band.results])
     small += 0.5
+    # What is not negative is cut off to whole numbers.
     np.clip(small, 0, 255, out=small)
     return small.astype(np.uint8).reshape(side, side, *pixels.shape[2:])
 
 
-def _round(across: _Width, values: NDArray[np.float32], sums: NDArray[np.float32], whole: NDArray[np.float32]) -> None:
-    """Write to `whole` the whole numbers nearest to the exact sums, halves up; `sums` is spent."""
-    np.rint(sums, out=whole)
-    np.subtract(sums, whole, out=sums)
-    np.abs(sums, out=sums)
-    doubtful = np.flatnonzero(sums > across.certain)
+def _narrowed(values: Singles, across: _Width) -> Singles:
+    """The whole numbers nearest to the exact sums along the width, halves up."""
+    sums = np.empty((len(values), len(across.sources)), np.float32)
+    for band in across.bands:
+        np.matmul(values[:, band.sources], band.weights, out=sums[:, band.results])
+    whole = np.rint(sums)
+    sums -= whole
+    doubtful = np.flatnonzero(np.abs(sums, out=sums) > across.certain)
     if len(doubtful):
         row, result = np.divmod(doubtful, sums.shape[1])
         exact = (values[row[:, None], across.sources[result]] * across.weights[result]).sum(axis=1)
         whole.reshape(-1)[doubtful] = np.floor(exact + 0.5)
-
-
-def _room(kind: type[_Float], *shapes: tuple[int, int]) -> list[NDArray[_Float]]:
-    """Arrays that hold anything, valid until the thread's next call for this kind."""
-    sizes = [rows * columns for rows, columns in shapes]
-    memory = _scratch.memory.get(kind)
-    if memory is None or memory.size < sum(sizes):
-        memory = _scratch.memory[kind] = np.empty(sum(sizes), kind)
-    ends = itertools.accumulate(sizes)
-    return [memory[end - size : end].reshape(shape) for size, end, shape in zip(sizes, ends, shapes, strict=True)]
+    return whole
 
 
 # Images of a source mostly share a few sizes; the matrices of 64 pixels from 178 take 0.2 MB.
