@@ -1,4 +1,4 @@
-"""From a file's bytes to one row of pixels: decode, straighten, flatten, crop, resize. Pure; reads no files."""
+"""From a file's bytes to one row of pixels: decode, straighten, flatten, crop. Pure; reads no files."""
 
 import io
 import re
@@ -6,16 +6,16 @@ import warnings
 from typing import Any, Literal
 
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from gan_distributed.data.preparation.jpeg import MIN_SIDE, decoded, plain_pixels
+from gan_distributed.data.preparation.resizing import resize
 from gan_distributed.data.sources.entries import MAX_PIXELS, BadImageError
 
 Row = NDArray[np.uint8]
 Crop = Literal["center", "none"]
 
-MIN_SIDE = 8
 # Named, so that no decoder that starts another program is ever asked.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _ORIENTATION_TAG = 0x0112
@@ -37,14 +37,13 @@ def to_row(image: bytes | Image.Image, resolution: int, channels: int, crop: Cro
     crop: `center` takes the largest square in the middle, `none` squeezes the whole image into the square.
     Raises BadImageError with the reason where the image cannot be used.
     """
-    flat = _as(decode(image, 2 * resolution), "L" if channels == 1 else "RGB")
-    if crop == "center" and flat.width != flat.height:
-        side = min(flat.size)
-        left, top = (flat.width - side) // 2, (flat.height - side) // 2
-        flat = flat.crop((left, top, left + side, top + side))
-    # Pillow widens the filter when it makes an image smaller, so this is antialiased.
-    small = flat.resize((resolution, resolution), Image.Resampling.LANCZOS)
-    return np.array(small, dtype=np.uint8).reshape(resolution, resolution, channels)
+    pixels = plain_pixels(image, 2 * resolution) if isinstance(image, bytes) else None
+    flat = _decoded(image, 2 * resolution) if pixels is None else pixels
+    if channels == 1 and _num_channels(flat) == 3:
+        flat = (Image.fromarray(flat) if isinstance(flat, np.ndarray) else flat).convert("L")
+    # Filters make an image smaller as wide as it takes, so this is antialiased.
+    small = resize(_middle(flat) if crop == "center" else flat, resolution)
+    return small if small.ndim == 3 else np.repeat(small[..., None], channels, axis=2)
 
 
 def decode(image: bytes | Image.Image, min_side: int | None = None) -> Image.Image:
@@ -56,6 +55,11 @@ def decode(image: bytes | Image.Image, min_side: int | None = None) -> Image.Ima
     255 on average, where a bilinear filter instead of Lanczos makes a difference of 1.5 to 1.9.
     Raises BadImageError with the reason where the image cannot be used.
     """
+    pixels = plain_pixels(image, min_side) if isinstance(image, bytes) else None
+    return _decoded(image, min_side) if pixels is None else Image.fromarray(pixels)
+
+
+def _decoded(image: bytes | Image.Image, min_side: int | None) -> Image.Image:
     # Pillow warns of large images, odd palettes and broken tags; what matters of it is checked here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -101,21 +105,26 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _jpeg_pixels(data: bytes, opened: Image.Image, min_side: int | None) -> Image.Image | None:
-    """The pixels of a sound JPEG file, as Pillow gives them and faster; None where Pillow is to be asked.
-
-    Both use libjpeg-turbo with the same settings; a test compares them bit by bit.
-    """
     if opened.format != "JPEG" or opened.mode not in ("L", "RGB"):
         return None
-    colorspace = "GRAY" if opened.mode == "L" else "RGB"
-    side = min_side or max(opened.size)
-    try:
-        # Reductions by less than 2 take longer than none.
-        pixels = simplejpeg.decode_jpeg(data, colorspace, min_height=side, min_width=side, min_factor=2)
-    except ValueError:
-        # Pillow forgives more, and says what is wrong with the rest.
-        return None
-    return Image.fromarray(pixels[..., 0] if opened.mode == "L" else pixels)
+    pixels = decoded(data, opened.mode == "L", min_side or max(opened.size))
+    return None if pixels is None else Image.fromarray(pixels)
+
+
+def _middle(image: Image.Image | Row) -> Image.Image | Row:
+    """The largest square in the middle."""
+    width, height = image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    if isinstance(image, Image.Image):
+        return image if width == height else image.crop((left, top, left + side, top + side))
+    return image[top : top + side, left : left + side]
+
+
+def _num_channels(image: Image.Image | Row) -> int:
+    if isinstance(image, Image.Image):
+        return len(image.getbands())
+    return 1 if image.ndim == 2 else image.shape[2]
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

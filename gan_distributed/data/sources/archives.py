@@ -11,6 +11,7 @@ from typing import IO, Protocol
 
 from gan_distributed.data import storage
 from gan_distributed.data.sources.entries import MAX_IMAGE_BYTES, BadImageError, Entry, oversized, plain_name
+from gan_distributed.data.sources.spans import forget_files, read_span
 from gan_distributed.data.sources.spool import damaged, spooling
 from gan_distributed.data.sources.tar_headers import Member, TarError, tar_members
 from gan_distributed.errors import DataError, StorageError
@@ -56,7 +57,7 @@ class RangeReader:
         """The bytes from the entry's position on."""
         if entry.num_bytes > MAX_IMAGE_BYTES:
             raise oversized(entry)
-        return storage.read_range(self.url, entry.position, entry.position + entry.num_bytes)
+        return read_span(self.url, entry.position, entry.num_bytes)
 
 
 def list_zip(url: str) -> tuple[Iterator[Entry], ZipReader]:
@@ -73,6 +74,7 @@ def list_zip(url: str) -> tuple[Iterator[Entry], ZipReader]:
 
 def list_tar(url: str) -> tuple[Iterator[Entry], RangeReader]:
     """The files in a tar that is not compressed, and their reader; its headers are read once."""
+    forget_files()
     threads = 1 if storage.local_path(url) else 16
     return _tar_members(url), RangeReader(url, threads)
 

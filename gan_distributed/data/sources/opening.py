@@ -1,6 +1,7 @@
 """Where raw images come from: opens a folder, archive, IDX file, torchvision set or built-in set as a Source."""
 
 import contextlib
+import functools
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -46,6 +47,10 @@ class FolderReader:
         """The file's bytes."""
         if entry.num_bytes > MAX_IMAGE_BYTES:
             raise oversized(entry)
+        if self._folder is not None:
+            # Asking fsspec for the filesystem takes longer than reading a small file. Whatever fails it explains below.
+            with contextlib.suppress(OSError), open(f"{self._folder}/{entry.name}", "rb") as file:
+                return file.read()
         try:
             return storage.read_bytes(storage.join(self.url, entry.name))
         except (AccessError, MissingError) as error:
@@ -53,6 +58,10 @@ class FolderReader:
             if storage.local_path(self.url) is None:
                 raise
             raise BadImageError("cannot be opened") from error
+
+    @functools.cached_property
+    def _folder(self) -> Path | None:
+        return storage.local_path(self.url)
 
 
 def open_source(source: str) -> Source:

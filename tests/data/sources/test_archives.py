@@ -104,3 +104,12 @@ def test_of_two_members_of_a_name_the_later_counts(tmp_path):
     with open_source(str(tmp_path / "x.zip")) as source:
         assert len(source.entries) == 1
         assert source.open_image(0) == png(2)
+
+
+def test_a_tar_that_became_shorter(tmp_path):
+    path = Path(make("tar", {"a.png": png(1), "b.png": png(2)}, tmp_path))
+    with open_source(str(path)) as source:
+        path.write_bytes(path.read_bytes()[: source.entries[1].position + 5])
+        assert source.open_image(0) == png(1)
+        with pytest.raises(BadImageError, match="shorter"):
+            source.open_image(1)
