@@ -126,20 +126,21 @@ def test_attention_starts_as_the_identity_and_sees_every_pixel():
     assert torch.equal(attention(x), x)
 
 
+@torch.no_grad()
 def test_attention_shares_are_not_rounded_to_bf16():
-    """4096 equal shares of 1/4096 sum to one; the exponentials' sum in bf16 would stop growing at 256."""
-    attention = started_attention(8).float()
-    with torch.no_grad():
-        for conv in (attention.query, attention.key):
-            conv.weight.zero_()
-            conv.left.fill_(1.0)
-            conv.right.fill_(1.0)
-            conv.weight[0, 0] = 1e-6
-    x = torch.ones(1, 8, 128, 128)
-    wanted = attention(x)
+    """From queries and keys that are bf16 anyway, shares are exact; rounded scores would be off by twice the bound."""
+    attention, x = started_attention(16).float(), 3 * numbers(4, 16, 8, 8).float()
+    # Twice the weight over the same singular value.
+    attention.query.weight *= 2
+    attention.query.left /= 2
     with torch.autocast("cpu", torch.bfloat16):
-        found = attention(x)
-    torch.testing.assert_close(found.float(), wanted, rtol=0.02, atol=0.02)
+        query, key, value = (one(x) for one in (attention.query, attention.key, attention.value))
+        found = attention(x) - x
+    key, value = (functional.max_pool2d(one, 2).flatten(2).double() for one in (key, value))
+    scores = query.flatten(2).double().mT @ key
+    assert scores.abs().max() > 16
+    wanted = attention.strength * attention.out((value @ scores.softmax(2).mT).reshape(4, 8, 8, 8).float())
+    assert float((found - wanted).norm() / wanted.norm()) < 0.0045
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (4, 10), (10, 4), (5, 3, 3, 3), (40, 2, 3, 3)])
