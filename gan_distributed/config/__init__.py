@@ -3,6 +3,8 @@
 A recipe is one YAML file; `--set section.field=value` overrides a field.
 """
 
+from gan_distributed.config.fields import Section
+from gan_distributed.config.model import ModelConfig
 from gan_distributed.config.recipe import differences, load_config, parse_config, parse_overrides, to_yaml
 from gan_distributed.config.sections import (
     AdamConfig,
@@ -13,12 +15,10 @@ from gan_distributed.config.sections import (
     EmaConfig,
     LossConfig,
     MetricsConfig,
-    ModelConfig,
     OptimizerConfig,
     Recorded,
     SamplesConfig,
     Schedule,
-    Section,
     TrainingConfig,
 )
 

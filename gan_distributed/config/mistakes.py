@@ -5,7 +5,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from gan_distributed.config.sections import Config, Section
+from gan_distributed.config.fields import Section
+from gan_distributed.config.sections import Config
 
 
 def explain(error: ValidationError) -> list[str]:
