@@ -1,4 +1,4 @@
-"""The options of the two networks, and which family has which."""
+"""Options of the two networks: the family, what all families share, and what only some have."""
 
 from typing import Literal
 
@@ -24,9 +24,13 @@ class ModelConfig(Section):
     latent_dim: PositiveInt = Field(100, description="dimensions of z")
     conditional: bool = Field(False, description="feed the labels to both networks")
     generator_channels: PositiveInt | None = Field(
-        None, description="width of the generator, in the family's own measure, which its file in models/ tells"
+        None,
+        description="width of the generator, in the family's own measure, which its file in models/ tells; null: "
+        "dcgan 64, convnet 256, sngan 256 or, from 64 px on, 1024, biggan 64 or, from 128 px on, 96, r3gan 768",
     )
-    discriminator_channels: PositiveInt | None = Field(None, description="width of the discriminator, likewise")
+    discriminator_channels: PositiveInt | None = Field(
+        None, description="width of the discriminator, likewise; null: as above, but convnet 32, and sngan 128 at 32 px"
+    )
     batch_norm_groups: PositiveInt = Field(1, description="groups of lanes with statistics of their own; 1: global")
     discriminator_batch_norm: bool | None = Field(
         None, description="batch norm in the discriminator, as in the DCGAN paper; dcgan, null: true"

@@ -29,8 +29,10 @@ class SelfAttention(nn.Module):
         query = self.query(x).flatten(2)
         key = functional.max_pool2d(self.key(x), 2).flatten(2)
         value = functional.max_pool2d(self.value(x), 2).flatten(2)
-        # Exponentials and their sum in the weights' precision: bf16 holds 8 bits.
-        share = torch.softmax(query.transpose(1, 2) @ key, dim=2, dtype=self.strength.dtype)
+        # In the weights' precision: a score of 32 rounded to bf16 is off by up to 1/8, and so is its share.
+        with torch.autocast(x.device.type, enabled=False):
+            precise = self.strength.dtype
+            share = torch.softmax(query.transpose(1, 2).to(precise) @ key.to(precise), dim=2)
         mixed = value @ share.to(value.dtype).transpose(1, 2)
         out: Tensor = self.out(mixed.reshape(len(x), mixed.shape[1], height, width))
         return x + self.strength.to(out.dtype) * out

@@ -1,9 +1,9 @@
 """The MNIST ancestor: a dense generator and a small convolutional discriminator.
 
 32 (28 px digits are prepared as 32) or 64 px. The generator is dense layers of one, two and four times its width, with
-batch norm and leaky ReLU; the discriminator convolutions from its width upwards, each with leaky ReLU and max-pooling,
-down to 4 px, and a dense head. With labels the generator sees them one-hot beside z (Mirza & Osindero 2014) and the
-discriminator by projection (Miyato & Koyama 2018).
+batch norm and leaky ReLU; the discriminator convolutions of its width and then doubling, each with leaky ReLU and
+max-pooling, down to 4 px, and a dense head. With labels the generator sees them one-hot beside z (Mirza & Osindero
+2014) and the discriminator by projection (Miyato & Koyama 2018).
 """
 
 import itertools

@@ -1,7 +1,8 @@
 """DCGAN: a generator and its mirrored discriminator (Radford, Metz & Chintala 2016).
 
-32, 64 or 128 px; at 64 px the shapes are the paper's. No bias stands before a normalisation. With labels the generator
-sees them one-hot beside z (Mirza & Osindero 2014) and the discriminator by projection (Miyato & Koyama 2018).
+32, 64 or 128 px; at 64 px the shapes are the paper's. A network's width is the channels of its largest feature maps;
+they double towards 4 px. No bias stands before a normalisation. With labels the generator sees them one-hot beside z
+(Mirza & Osindero 2014) and the discriminator by projection (Miyato & Koyama 2018).
 """
 
 import itertools

@@ -28,19 +28,15 @@ def ema_weight(batch_images: int, halflife_kimg: float | Schedule | None, seen_i
 class Average:
     """The average of one network, weights and running statistics, in another of the same shape.
 
-    Singular vectors are no quantity to average: they follow the average's weights by power iterations of their own.
+    A mean of singular vectors is too short, and is of other weights: power iterations at the average's own mend both.
     """
 
     def __init__(self, average: nn.Module, network: nn.Module) -> None:
+        self._average = [*average.parameters(), *average.buffers()]
+        self._network = [*network.parameters(), *network.buffers()]
         self._power_iteration = PowerIteration(average)
-        self._average, self._network = _averaged(average), _averaged(network)
 
     def update(self, keep: float, ok: Tensor) -> None:
         """Average = keep x average + (1 - keep) x network, where ok (bool []) is true."""
         lerp_where(ok, self._average, self._network, 1.0 - keep)
         self._power_iteration.advance(ok)
-
-
-def _averaged(network: nn.Module) -> list[Tensor]:
-    own = {id(vector) for vector in PowerIteration(network).vectors()}
-    return [*network.parameters(), *(buffer for buffer in network.buffers() if id(buffer) not in own)]
