@@ -65,9 +65,9 @@ def test_a_resumed_run_ends_in_the_same_bytes():
 @pytest.mark.parametrize("network", ["generator", "discriminator"])
 def test_a_skipped_step_leaves_the_controlled_probability(network):
     state, step = started(config_for("bce", 0.0, **ADAPTIVE))
+    state.augment_p.fill_(0.3)
     take(step, 0, 1)
     before = tensors_of(state)
-    assert float(before["augment_p"]) > 0
     handle = getattr(state, network).register_forward_hook(
         lambda module, inputs, output: output * float("nan") if torch.is_grad_enabled() else output
     )
