@@ -30,6 +30,21 @@ JOBS = sorted((Path(__file__).parent.parent / "jobs").glob("*.yaml"))
         ("samples.every_kimg", "epok", "samples.every_kimg"),
         ("model.batch_norm_groups", 3, "model.batch_norm_groups 3 must divide data.num_lanes 64"),
         ("cluster.workers", 65, "cluster.workers 65 is more than data.num_lanes 64"),
+        ("optimizer.generator.beta2", {"start": 0.9, "end": 1, "kimg": 1}, "optimizer.generator: beta2 reaches 1.0"),
+        ("loss.r1_every", 0, "loss.r1_every: Input should be greater than or equal to 1"),
+        ("loss.name", "wgan", "loss: name wgan needs a gradient penalty"),
+        ("loss.gp_weight", 10, "loss.gp_weight is for each image's own gradient, which batch norm mixes"),
+        ("augment.policy", ["colour"], "augment.policy: Input should be 'xflip', 'rotate90', 'translation', 'color'"),
+        ("augment.policy", ["color", "color"], "augment: policy names a change twice: color, color"),
+        (
+            "augment.policy",
+            ["color", "xflip"],
+            "augment: policy xflip with p 1.0: the generator would make such",
+        ),
+        ("augment.p", 1.5, "augment.p: Input should be less than or equal to 1"),
+        ("augment.p", {"start": 0, "end": 1.5, "kimg": 1}, "augment: p ends at 1.5, a probability is at most 1"),
+        ("augment.p", "adaptive", "augment: p adaptive has nothing to act on"),
+        ("training.micro_batch_size", 32, "training.micro_batch_size 32 must be whole batch-norm groups of 64 images"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_path(key, value, told):
@@ -70,6 +85,20 @@ def test_options_of_other_families_are_refused_and_null_is_not(family, option, v
         None, {"model.family": family} | ({} if option == "batch_norm_groups" else {f"model.{option}": None})
     )
     assert parse_config(to_yaml(config), "resolved") == config
+
+
+def test_adaptive_augmentation_needs_a_loss_whose_logits_have_a_zero():
+    values = {"augment.policy": ["color"], "augment.p": "adaptive", "loss.r1_gamma": 1}
+    assert load_config(None, values).augment.adaptive
+    for loss in ("wgan", "rpgan"):
+        with pytest.raises(ConfigError, match=f"augment.p adaptive reads the sign .* in loss.name {loss}"):
+            load_config(None, values | {"loss.name": loss})
+
+
+def test_augmentation_is_part_of_the_identity_and_the_size_of_micro_batches_is_not():
+    config = load_config(None)
+    assert differences(config, load_config(None, {"augment.flip": True})) == {"augment.flip": (False, True)}
+    assert differences(config, load_config(None, {"training.micro_batch_size": 64})) == {}
 
 
 def test_two_mistakes_are_two_lines():

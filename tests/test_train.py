@@ -81,9 +81,16 @@ def test_a_run_ends_with_all_its_files_and_says_so(tmp_path, data):
 
 def test_kill_and_the_same_command_give_the_same_bytes(tmp_path, data):
     """I3: 40 steps straight, and about 20 steps, SIGKILL, and the same command."""
-    straight = run(train_words(tmp_path, data, str(tmp_path / "straight"), 0))
+    settings = [
+        "augment.policy=[color, translation]",
+        "augment.p=adaptive",
+        "augment.ada_kimg=2",
+        "augment.target=-0.9",
+    ]
+    settings += ["loss.r1_gamma=1", "loss.r1_every=3"]
+    straight = run(train_words(tmp_path, data, str(tmp_path / "straight"), 0, *settings))
     assert straight.returncode == 0, straight.stderr
-    words = train_words(tmp_path, data, str(tmp_path / "killed"), 0)
+    words = train_words(tmp_path, data, str(tmp_path / "killed"), 0, *settings)
     commit = tmp_path / "killed" / "r" / "checkpoints" / "000000000320" / "COMMIT.json"
     with Background(words, tmp_path / "log") as job:
         job.wait_for(commit.exists)
@@ -94,6 +101,8 @@ def test_kill_and_the_same_command_give_the_same_bytes(tmp_path, data):
     assert "attempt 2: resuming at 0.3 kimg" in resumed.stderr
     assert_same_state(state_of(str(tmp_path / "straight" / "r")), state_of(str(tmp_path / "killed" / "r")))
     assert digests_of(tmp_path / "straight" / "r") == digests_of(tmp_path / "killed" / "r")
+    records = read_records(RunFolder(str(tmp_path / "killed" / "r")))
+    assert records[-1]["augment_probability"] == state_of(str(tmp_path / "straight" / "r"))["augment_p"] > 0
 
 
 def test_sampling_and_checkpoints_change_not_one_bit(tmp_path, data):

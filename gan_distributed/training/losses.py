@@ -1,5 +1,6 @@
 """Adversarial losses and gradient penalties: pure functions, one value a sample. The caller sums and weights them."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -96,7 +97,7 @@ def image_gradients(images: Sequence[Tensor], logits: Sequence[Tensor]) -> tuple
     images: sets of float [N, C, H, W] that require grad.   logits: float [N] of each set.
     Where samples meet in a batch norm, the gradient is that of the sum of all logits of the global batch.
     """
-    total = torch.stack([one.sum() for one in logits]).sum()
+    total = functools.reduce(torch.add, (one.sum() for one in logits))
     return torch.autograd.grad(total, images, create_graph=True)
 
 

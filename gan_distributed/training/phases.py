@@ -119,8 +119,8 @@ class Phases:
                 images = self._augment(images, self._draws("augment " + purpose, positions), p)
             with self._precision():
                 context = self._context(positions, purpose, part.groups if mixes else None, observe=observe)
-                found = discriminator(images, _join([batch.labels] * len(names)), context)
-            logits |= zip(names, found.to(self._state.dtype).chunk(len(names)), strict=True)
+                found = discriminator(images, _join([batch.labels] * len(names)), context).to(self._state.dtype)
+            logits |= zip(names, found.chunk(len(names)) if len(names) > 1 else (found,), strict=True)
         return logits
 
     def _measure(self, terms: Tensor, penalty_terms: Tensor | None, logits: dict[str, Tensor]) -> Tensor:

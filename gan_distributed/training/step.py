@@ -80,7 +80,8 @@ class Step:
             state.discriminator, state.discriminator_optimizer, adam.discriminator, phases.discriminator
         )
         # The discriminator has moved already when the generator's gradients turn out to be bad.
-        self._undo = Undo([*self._discriminator.tensors(), state.augment_p])
+        controlled = [state.augment_p] if config.augment.adaptive else []
+        self._undo = Undo([*self._discriminator.tensors(), *controlled])
         self._average = Average(state.ema, state.generator)
         self._digest = OrderDigest(state)
         self._true = torch.ones((), dtype=torch.bool, device=world.device)

@@ -48,3 +48,14 @@ def test_no_port_means_no_endpoint():
     controller.count_restart()
     controller.close()
     assert resident_bytes() > 1 << 20
+
+
+def test_a_tick_is_shown():
+    metrics = WorkerMetrics(local(0), "run", 0, 0)
+    names = ("loss_generator", "loss_discriminator", "gradient_norm_generator", "gradient_norm_discriminator")
+    record = dict.fromkeys((*names, "accuracy_real", "accuracy_fake", "images_per_s"), 1.5)
+    metrics.publish_tick(record | {"augment_probability": 0.25})
+    text = get(f"http://127.0.0.1:{metrics.server.port}/metrics")
+    assert 'gan_augment_probability{rank="0",run="run"} 0.25' in text
+    assert 'gan_loss{network="generator",rank="0",run="run"} 1.5' in text
+    metrics.close()

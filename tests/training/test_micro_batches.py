@@ -47,8 +47,9 @@ def train(config: Config, *, without_batch_norm: bool = False) -> dict[str, torc
     for index in range(3):
         indices = range(index * rounds, (index + 1) * rounds)
         batches = [real_batch(one, torch.arange(one * BATCH, (one + 1) * BATCH)) for one in indices]
-        assert bool(step(batches, stop=False).ok)
-    return tensors_of(state)
+        report = step(batches, stop=False)
+        assert bool(report.ok)
+    return tensors_of(state) | {"what was measured": report.statistics}
 
 
 @pytest.mark.parametrize("loss", OPTIONS)

@@ -100,7 +100,11 @@ OPTIONS = [
             "ema.halflife_kimg": {"start": 0.0, "end": 0.05, "kimg": 0.1},
         },
     ),
-    config_for("lsgan", 1.0, **{"augment.policy": POLICY, "augment.p": "adaptive", "augment.ada_kimg": 0.05}),
+    config_for(
+        "bce",
+        1.0,
+        **{"augment.policy": POLICY, "augment.p": "adaptive", "augment.ada_kimg": 0.3, "augment.target": -0.9},
+    ),
     # Over the ranks as they are, and on each of them in micro-batches, where groups lie on one rank.
     config_for("wgan", 1.0, **{"model.batch_norm_groups": 8, "training.micro_batch_size": 2}),
 ]
