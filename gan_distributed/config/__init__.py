@@ -4,6 +4,7 @@ A recipe is one YAML file; `--set section.field=value` overrides a field.
 """
 
 from gan_distributed.config.recipe import differences, load_config, parse_config, parse_overrides, to_yaml
+from gan_distributed.config.score import MetricName, ScoreConfig
 from gan_distributed.config.sections import (
     AdamConfig,
     CheckpointConfig,
@@ -30,12 +31,14 @@ __all__ = [
     "DataConfig",
     "EmaConfig",
     "LossConfig",
+    "MetricName",
     "MetricsConfig",
     "ModelConfig",
     "OptimizerConfig",
     "Recorded",
     "SamplesConfig",
     "Schedule",
+    "ScoreConfig",
     "Section",
     "TrainingConfig",
     "differences",

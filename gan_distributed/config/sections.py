@@ -8,19 +8,16 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from gan_distributed.config.score import ScoreConfig as ScoreConfig
+from gan_distributed.config.section import Section as Section
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-class Section(BaseModel):
-    """A frozen part of the configuration; unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Schedule(Section):
@@ -172,6 +169,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     samples: SamplesConfig = SamplesConfig()
+    score: ScoreConfig = ScoreConfig()
     metrics: MetricsConfig = MetricsConfig()
     cluster: ClusterConfig = ClusterConfig()
     recorded: Recorded | None = Field(None, description="written by train into a run's config.yaml")
@@ -223,6 +221,15 @@ _FREE = (
     "training.tick_kimg",
     "checkpoint.",
     "samples.",
+    # on_collapse and max_rollbacks are not free: a return changes the weights.
+    "score.every_kimg",
+    "score.metrics",
+    "score.num_images",
+    "score.features",
+    "score.weights",
+    "score.seed",
+    "score.max_s",
+    "score.best",
     "metrics.",
     "cluster.",
     "recorded",
