@@ -11,10 +11,11 @@ from torch import Tensor
 
 from gan_distributed.config import ScoreConfig
 from gan_distributed.data.manifest import Manifest
-from gan_distributed.errors import ConfigError, DataError
+from gan_distributed.errors import ConfigError
 from gan_distributed.evaluation.features import Collected, Collector, add_fakes, any_rank, widths_of
 from gan_distributed.evaluation.neighbors import duplicate_rate, manifold
 from gan_distributed.evaluation.networks import FeatureNetwork, open_network
+from gan_distributed.evaluation.plan import plan
 from gan_distributed.evaluation.protocol import (
     METRICS,
     NEIGHBORS_OF_MANIFOLD,
@@ -34,19 +35,9 @@ from gan_distributed.evaluation.scores import (
 from gan_distributed.evaluation.slices import Slices, sliced_distance
 from gan_distributed.evaluation.store import Store
 
-_FEWEST = 16
 # Histograms of up to so many classes go into the record.
 _FEW_CLASSES = 100
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is scored: the metrics, and the name of the feature network (None where none is needed)."""
-
-    metrics: tuple[str, ...]
-    features: str | None
-    parts: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -60,31 +51,6 @@ class Round:
     duplicate_rate: float
     real_duplicate_rate: float
     seconds: float
-
-
-def plan(config: ScoreConfig, manifest: Manifest, url: str) -> Plan:
-    """The metrics that a configuration means for a data set; raises InputError where they cannot be had."""
-    has_classes = manifest.num_classes > 1
-    features = config.features or ("dataset" if has_classes else None)
-    metrics = tuple(config.metrics) or (("fid",) if features else ("swd",))
-    if manifest.num_images < _FEWEST:
-        raise DataError(f"{url}: scores need {_FEWEST} real images, the data set has {manifest.num_images}")
-    parts = frozenset().union(*(METRICS[metric].parts for metric in metrics))
-    needing = [metric for metric in metrics if METRICS[metric].parts != {"slices"}]
-    if needing and features is None:
-        raise DataError(
-            f"{url}: the data set has no labels to fit features on, which {needing[0]} needs; give score.features "
-            "inception or a file, or score.metrics swd"
-        )
-    if needing and features == "dataset" and not has_classes:
-        raise DataError(
-            f"{url}: features `dataset` need labels of two or more classes, the data set has {manifest.num_classes}; "
-            "give score.features inception or a file, or score.metrics swd"
-        )
-    modes = [metric for metric in metrics if metric.startswith("modes")]
-    if modes and features != "dataset":
-        raise ConfigError(f"score.metrics {modes[0]} counts the data set's classes; it needs score.features dataset")
-    return Plan(metrics, features if needing else None, parts)
 
 
 class Scorer:
@@ -150,7 +116,7 @@ class Scorer:
             else {"features_accuracy": self._network.accuracy}
         )
         scores = [
-            Score(metric, value, spread, seen_images, self._protocol(metric), known | details)
+            Score(metric, value, spread, seen_images, self.protocol(metric), known | details)
             for metric, (value, spread, details) in ((metric, values[metric]) for metric in self.metrics)
         ]
         rate = duplicate_rate(fake.thumbnails, DUPLICATE_TOLERANCE)
@@ -184,7 +150,8 @@ class Scorer:
 
         return ranks.on_rank_zero(compute)
 
-    def _protocol(self, metric: str) -> Protocol:
+    def protocol(self, metric: str) -> Protocol:
+        """All that decides a metric's value beside the generator."""
         manifest, config, network = self._manifest, self._config, self._network
         uses_network = METRICS[metric].parts != {"slices"} and network is not None
         settings = dict(METRICS[metric].settings)

@@ -23,6 +23,7 @@ class TrainState:
 
     seen_images: the clock, on the host.   order_digest: int64 [], this rank's addend of the order's digest.
     skipped: int64 [2], steps skipped so far, and the row of them that goes on now.
+    best_score: metric, value, seen_images and protocol of the best score so far, None without scores.
     rollbacks: how often the run went back; stored outside checkpoints, since it must outlive them.
     """
 
@@ -42,6 +43,7 @@ class TrainState:
         self.seen_images = 0
         self.order_digest = torch.zeros((), dtype=torch.int64, device=world.device)
         self.skipped = torch.zeros(2, dtype=torch.int64, device=world.device)
+        self.best_score: dict[str, Any] | None = None
         self.rollbacks = rollbacks
         self._world = world
 
@@ -56,6 +58,7 @@ class TrainState:
             "seen_images": self.seen_images,
             "order_digest": global_digest,
             "skipped": self.skipped.tolist(),
+            "best_score": self.best_score,
             **{name: _to_host(part.state_dict()) for name, part in self._parts().items()},
         }
 
@@ -73,6 +76,8 @@ class TrainState:
         self.seen_images = int(saved["seen_images"])
         self.order_digest.fill_(saved["order_digest"] if self._world.rank == 0 else 0)
         self.skipped.copy_(torch.tensor(saved["skipped"]))
+        # Absent where an older version saved it.
+        self.best_score = saved.get("best_score")
 
     def _parts(self) -> dict[str, Any]:
         return {
