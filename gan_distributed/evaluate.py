@@ -106,8 +106,8 @@ def _check_fit(trained: "Trained", manifest: "Manifest", url: str) -> None:
     images = trained.images
     if (images.resolution, images.channels) != (manifest.height, manifest.channels):
         raise InputError(
-            f"{url}: {manifest.height} px with {manifest.channels} channels, the generator makes {images.resolution} px "
-            f"with {images.channels}; prepare the data the same way"
+            f"{url}: {manifest.height} px with {manifest.channels} channels, the generator makes {images.resolution} "
+            f"px with {images.channels}; prepare the data the same way"
         )
     if trained.config.model.conditional and images.num_classes != manifest.num_classes:
         raise InputError(f"{url}: {manifest.num_classes} classes, the generator was trained on {images.num_classes}")

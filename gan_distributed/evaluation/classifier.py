@@ -3,7 +3,9 @@
 It works offline and knows the data's own classes. Holds no storage: `networks` keeps what is fitted here.
 """
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,14 +26,21 @@ _LARGEST = 32
 class FitSettings:
     """How the classifier is fitted; part of its identity.
 
-    epochs over at most max_images images; the share held_out of them only tells its accuracy.
+    epochs over at most max_images images, within bounds of images shown in all. The share held_out of the images only
+    tells the accuracy.
     """
 
     epochs: int = 5
     max_images: int = 100_000
+    min_shown: int = 20_000
+    max_shown: int = 200_000
     held_out: float = 0.1
     batch_size: int = 128
     lr: float = 2e-3
+
+    def num_shown(self, num: int) -> int:
+        """Images shown to the classifier in all, of a set of so many."""
+        return max(self.min_shown, min(self.epochs * num, self.max_shown))
 
 
 @dataclass(frozen=True)
@@ -89,26 +98,31 @@ def fit(
     """
     network = empty_classifier(rows.shape[3], num_classes)
     _initialize(network)
-    network.to(device)
+    network.to(device).to(memory_format=torch.channels_last)
     order = permutation(key_of("classifier", "held out"), len(rows))
     num_held_out = max(1, round(settings.held_out * len(rows)))
     held_out, shown = order[:num_held_out], order[num_held_out:]
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr)
-    batches = -(-len(shown) // settings.batch_size)
-    total, step = settings.epochs * batches, 0
-    for epoch in range(settings.epochs):
-        turn = shown[permutation(key_of("classifier", "order", epoch), len(shown))]
-        for chosen in np.array_split(turn, batches):
-            optimizer.param_groups[0]["lr"] = settings.lr * (1 + math.cos(math.pi * step / total)) / 2
-            _, logits = network(_images(rows[chosen], device))
-            loss = functional.cross_entropy(logits, torch.from_numpy(labels[chosen]).to(device))
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            step += 1
+    steps = settings.num_shown(len(shown)) // settings.batch_size
+    turns = _turns(shown, settings.batch_size)
+    for step in range(steps):
+        chosen = next(turns)
+        optimizer.param_groups[0]["lr"] = settings.lr * (1 + math.cos(math.pi * step / steps)) / 2
+        _, logits = network(_images(rows[chosen], device))
+        loss = functional.cross_entropy(logits, torch.from_numpy(labels[chosen]).to(device))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
     accuracy = _accuracy(network.eval(), rows, labels, held_out, device)
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
     return Fitted(weights, accuracy)
+
+
+def _turns(rows: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """Batches of at most so many rows without end, in another order each epoch."""
+    for epoch in itertools.count():
+        turn = rows[permutation(key_of("classifier", "order", epoch), len(rows))]
+        yield from np.array_split(turn, -(-len(rows) // batch_size))
 
 
 @torch.no_grad()

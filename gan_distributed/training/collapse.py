@@ -23,9 +23,23 @@ class CollapseError(Exception):
         return self.reason
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How good weights are: the score that tells the best, how old they are, and how many of their images look alike.
+
+    protocol_digest: of the score; standings of two protocols are not compared.
+    """
+
+    metric: str
+    value: float
+    seen_images: int
+    protocol_digest: str
+    duplicate_rate: float
+
+
 @dataclass
 class CollapseWatch:
-    """Looks at every tick and at every round of scores. A pinned discriminator is told once, until it lets go."""
+    """Looks at every tick. A pinned discriminator is told once, until it lets go."""
 
     pinned_ticks: int = 0
 
@@ -37,19 +51,23 @@ class CollapseWatch:
             return []
         return [f"the discriminator tells {lowest:.1%} of images right, {_PINNED_TICKS} ticks in a row"]
 
-    def scores(
-        self, metric: str, value: float, best: float | None, duplicate_rate: float, real_duplicate_rate: float
-    ) -> list[str]:
-        """What is wrong with a round of scores, in words; metric: the score that tells the best checkpoint."""
-        found = []
-        if duplicate_rate > real_duplicate_rate + _DUPLICATES:
-            found.append(
-                f"{duplicate_rate:.0%} of the generated images look like another one, {real_duplicate_rate:.0%} of the "
-                "real ones"
-            )
-        if best is not None and is_far_worse(metric, value, best):
-            found.append(f"{metric} {value:.4g} is more than {_WORSE} times worse than the best, {best:.4g}")
-        return found
+
+def signs_of_scores(now: Standing, best: Standing | None, real_duplicate_rate: float, *, is_young: bool) -> list[str]:
+    """What is wrong with a round of scores, in words.
+
+    best: that of before.   is_young: whether the run has just begun, where images of all generators look alike.
+    """
+    found = []
+    # A young run is only compared with itself.
+    usual = real_duplicate_rate if not is_young else 1.0 if best is None else best.duplicate_rate
+    if now.duplicate_rate > max(usual, real_duplicate_rate) + _DUPLICATES:
+        found.append(
+            f"{now.duplicate_rate:.0%} of the generated images look like another one, {real_duplicate_rate:.0%} of the "
+            "real ones"
+        )
+    if best is not None and is_far_worse(now.metric, now.value, best.value):
+        found.append(f"{now.metric} {now.value:.4g} is more than {_WORSE} times worse than the best, {best.value:.4g}")
+    return found
 
 
 def is_far_worse(metric: str, value: float, best: float) -> bool:

@@ -6,6 +6,7 @@ They change not one bit of the weights (I2), unless score.on_collapse is rollbac
 import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from gan_distributed.config import Config
@@ -15,13 +16,15 @@ from gan_distributed.evaluation.fakes import maker
 from gan_distributed.evaluation.protocol import Score, is_better
 from gan_distributed.evaluation.scorer import Round, Scorer
 from gan_distributed.evaluation.store import Store
-from gan_distributed.training.collapse import CollapseError, CollapseWatch
+from gan_distributed.training.collapse import CollapseError, CollapseWatch, Standing, signs_of_scores
 from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.state import TrainState
 from gan_distributed.training.world import World
 
 Upload = Callable[..., None]
+# The first share of a run, in which images that look alike are no collapse.
+_YOUNG = 0.2
 
 
 def store_beside(data_url: str, run: RunFolder | None, say: Callable[[str], None]) -> Store:
@@ -86,25 +89,19 @@ class Scoring:
     def _judge(self, found: Round, state: TrainState) -> bool:
         metric = self._scorer.best_metric
         score = next(score for score in found.scores if score.metric == metric)
-        best = state.best_score
-        if best is not None and best["protocol_digest"] != score.protocol.digest:
-            self._say(f"scores have another protocol now; the best {best['metric']} of before is forgotten")
+        now = Standing(metric, score.value, state.seen_images, score.protocol.digest, found.duplicate_rate)
+        best = None if state.best_score is None else Standing(**state.best_score)
+        if best is not None and best.protocol_digest != now.protocol_digest:
+            self._say(f"scores have another protocol now; the best {best.metric} of before is forgotten")
             best = state.best_score = None
-        best_value = None if best is None else best["value"]
         told = "  ".join(f"{one.metric} {one.value:.4g}" for one in found.scores)
         self._say(f"{state.seen_images / 1000:.1f} kimg  {told}  in {found.seconds:.1f} s")
         # A state in a row of skipped steps is not saved. Device sync.
-        is_best = (best_value is None or is_better(metric, score.value, best_value)) and int(state.skipped[1]) == 0
+        is_best = (best is None or is_better(metric, now.value, best.value)) and int(state.skipped[1]) == 0
         if is_best:
-            state.best_score = {
-                "metric": metric,
-                "value": score.value,
-                "seen_images": state.seen_images,
-                "protocol_digest": score.protocol.digest,
-            }
-        self._alarm(
-            self._watch.scores(metric, score.value, best_value, found.duplicate_rate, found.real_duplicate_rate), state
-        )
+            state.best_score = asdict(now)
+        is_young = state.seen_images < _YOUNG * 1000 * self._config.training.total_kimg
+        self._alarm(signs_of_scores(now, best, found.real_duplicate_rate, is_young=is_young), state)
         return is_best
 
     def _alarm(self, reasons: list[str], state: TrainState) -> None:

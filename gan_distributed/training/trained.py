@@ -42,7 +42,7 @@ def load_trained(source: str) -> Trained:
     generator.to(next(iter(weights.values())).dtype).load_state_dict(weights)
     if config.training.channels_last:
         # Another layout takes other kernels, whose last bits differ.
-        generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        generator.to(memory_format=torch.channels_last)
     return Trained(generator.eval(), config, images, int(metadata["seen_images"]), run)
 
 

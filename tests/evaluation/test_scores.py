@@ -74,8 +74,10 @@ def test_kid_is_the_unbiased_sum_over_pairs():
     within = sum(kernel(rows[i], rows[j]) for rows in (real, fake) for i, j in pairs if i != j) / 42
     wanted = within - 2 * sum(kernel(real[i], fake[j]) for i, j in pairs) / 49
     assert float(squared_mmd(torch.from_numpy(real), torch.from_numpy(fake))) == pytest.approx(wanted, rel=1e-12)
-    # A subset of all images is the set itself: no spread.
-    value, spread = kernel_distance(torch.from_numpy(real), torch.from_numpy(fake), seed=0)
+    # Sets of one image each way have subsets that are all alike: no spread.
+    same = [torch.from_numpy(rows[:1]).repeat(6, 1) for rows in (real, fake)]
+    value, spread = kernel_distance(*same, seed=0)
+    wanted = kernel(real[0], real[0]) + kernel(fake[0], fake[0]) - 2 * kernel(real[0], fake[0])
     assert (value, spread) == (pytest.approx(wanted, rel=1e-10), pytest.approx(0, abs=1e-10))
 
 
