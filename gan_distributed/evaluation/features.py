@@ -113,7 +113,8 @@ def add_fakes(
     """
     for start in range(0, num, BATCH * ranks.size):
         first = start + ranks.rank * BATCH
-        numbers = torch.arange(first, min(first + BATCH, num))
+        # Past the end there are none.
+        numbers = torch.arange(min(first, num), min(first + BATCH, num))
         if len(numbers):
             collector.add(make(numbers), numbers.to(ranks.device))
         if any_rank(ranks, is_late()):
