@@ -108,6 +108,6 @@ def test_dataset_features_are_fitted_once_and_tell_the_classes(tmp_path, monkeyp
     features, logits = again(torch.from_numpy(rows))
     assert features.shape == (50, 128)
     assert logits is not None
-    assert (logits.argmax(1).numpy() == labels).mean() == pytest.approx(first.accuracy, abs=0.2)
+    assert (logits.argmax(1).numpy() == labels).mean() > 0.5
     other = open_network("dataset", ScoreConfig(), str(tmp_path / "data"), manifest, World(), Store((), print))
     assert other.sha256 == first.sha256
