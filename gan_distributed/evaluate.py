@@ -92,7 +92,7 @@ def _score(
     _check_fit(trained, manifest, url)
     world = World(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     scorer = Scorer(config, url, manifest, world, store_beside(url, trained.run, command.say))
-    # Before the work: what cannot be compared is told at once.
+    # Before images are made: what cannot be compared is told at once.
     compared = _comparable(scorer, others)
     histogram = scorer.histogram() if trained.config.model.conditional else None
     make = maker(trained.generator.to(world.device), trained.config.model.latent_dim, histogram, config.seed)
