@@ -81,13 +81,13 @@ def open_network(
     if name == "dataset":
         return _dataset_network(data_url, manifest, ranks, store)
     if name == "inception":
-        return _inception(config, ranks)
+        return _inception(config, ranks, store)
     data, sha256 = ranks.on_rank_zero(lambda: _read_checked(name, config.weights_sha256))
     module = _load_module(name, data, ranks.device)
     return FeatureNetwork(name.rsplit("/", 1)[-1], sha256, "in the file", module, 3)
 
 
-def _inception(config: ScoreConfig, ranks: Ranks) -> FeatureNetwork:
+def _inception(config: ScoreConfig, ranks: Ranks, store: Store) -> FeatureNetwork:
     url = config.weights
     if url is None:
         raise ConfigError("score.features inception needs score.weights, the URL of its weights")
@@ -95,7 +95,7 @@ def _inception(config: ScoreConfig, ranks: Ranks) -> FeatureNetwork:
     wanted = config.weights_sha256 or (named[1] if named else None)
     if wanted is None:
         raise ConfigError(f"score.weights {url}: give score.weights_sha256, so that the file can be checked")
-    data, sha256 = ranks.on_rank_zero(lambda: _read_checked(url, wanted))
+    data, sha256 = ranks.on_rank_zero(lambda: _read_kept(url, wanted, store))
     with torch.device("meta"):
         network = Inception()
     try:
@@ -109,6 +109,20 @@ def _inception(config: ScoreConfig, ranks: Ranks) -> FeatureNetwork:
         ) from error
     module = network.float().to(ranks.device).eval().requires_grad_(requires_grad=False)
     return FeatureNetwork("inception", sha256, "bilinear of TensorFlow 1 to 299", module, 3)
+
+
+def _read_kept(url: str, wanted: str, store: Store) -> tuple[bytes, str]:
+    """As `_read_checked`; what comes from the web is kept, so that a run resumes when the web is away. Rank 0."""
+    if storage.protocol(url) not in ("http", "https"):
+        return _read_checked(url, wanted)
+    settings = {"sha256": wanted}
+    kept = store.load("weights", settings)
+    if kept is not None:
+        data = kept["bytes"].tobytes()
+        return data, hashlib.sha256(data).hexdigest()
+    data, sha256 = _read_checked(url, wanted)
+    store.save("weights", settings, {"bytes": np.frombuffer(data, np.uint8)})
+    return data, sha256
 
 
 def _read_checked(url: str, wanted: str | None) -> tuple[bytes, str]:

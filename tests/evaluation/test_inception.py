@@ -1,9 +1,11 @@
 """The FID network against torch-fidelity's own module, with the same random weights, by names, features and FID."""
 
+import functools
 import hashlib
 import io
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -144,4 +146,24 @@ def test_wrong_weights_are_told_in_a_line(file, tmp_path):
     named = tmp_path / f"weights-{digest(file)[:8]}.pth"
     named.write_bytes(file.read_bytes())
     assert opened(named).sha256 == digest(file)
-    assert np.isfinite(float(opened(named)(images(1, 0).permute(0, 2, 3, 1))[0].sum()))
+
+
+def test_weights_of_the_web_are_kept_where_a_resume_finds_them(file, tmp_path):
+    name = f"weights-{digest(file)[:8]}.pth"
+    (tmp_path / name).write_bytes(file.read_bytes())
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        config = ScoreConfig(weights=f"http://127.0.0.1:{server.server_port}/{name}")
+        store = Store((str(tmp_path / "kept"),), print)
+        first = open_network("inception", config, "", None, World(), store)
+        server.shutdown()
+        thread.join()
+    assert first.sha256 == digest(file)
+    assert open_network("inception", config, "", None, World(), store).sha256 == first.sha256
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
