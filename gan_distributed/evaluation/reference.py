@@ -83,7 +83,7 @@ def open_reference(
         collector = Collector(frozenset(missing) & parts, network, slices, widths, images.num_kept, ranks)
         add_batches(collector, images.batches(ranks), ranks.device)
         computed = collector.finish()
-        arrays_of = {kind: _to_arrays(kind, computed) for kind in missing}
+        arrays_of = {kind: _to_arrays(kind, computed, ranks) for kind in missing}
         found |= arrays_of
 
         def save() -> None:
@@ -107,7 +107,7 @@ def _settings(kind: str, images: RealImages, network: FeatureNetwork | None) -> 
     return settings
 
 
-def _to_arrays(kind: str, found: Collected) -> Arrays:
+def _to_arrays(kind: str, found: Collected, ranks: Ranks) -> Arrays:
     if kind == "moments" and found.moments is not None:
         moments = found.moments
         return {"count": np.array(moments.count), "total": _numpy(moments.total), "outer": _numpy(moments.outer)}
@@ -115,7 +115,8 @@ def _to_arrays(kind: str, found: Collected) -> Arrays:
         return {"rows": _numpy(found.features)}
     if kind == "slices" and found.slices is not None:
         return {"rows": _numpy(found.slices)}
-    return {"rate": np.array(duplicate_rate(found.thumbnails, DUPLICATE_TOLERANCE))}
+    rate = ranks.on_rank_zero(lambda: duplicate_rate(found.thumbnails, DUPLICATE_TOLERANCE))
+    return {"rate": np.array(rate)}
 
 
 def _from_arrays(found: dict[str, Arrays], num_kept: int, device: torch.device) -> Reference:

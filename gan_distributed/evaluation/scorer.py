@@ -119,7 +119,8 @@ class Scorer:
             Score(metric, value, spread, seen_images, self.protocol(metric), known | details)
             for metric, (value, spread, details) in ((metric, values[metric]) for metric in self.metrics)
         ]
-        rate = duplicate_rate(fake.thumbnails, DUPLICATE_TOLERANCE)
+        # By one rank: what follows from it must be the same on all, to the last bit.
+        rate = self._ranks.on_rank_zero(lambda: duplicate_rate(fake.thumbnails, DUPLICATE_TOLERANCE))
         return Round(scores, rate, self._reference.duplicate_rate, time.monotonic() - started)
 
     def _values(self, metric: str, fake: Collected) -> dict[str, tuple[float, float | None, dict[str, Any]]]:
