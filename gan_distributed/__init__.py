@@ -11,7 +11,8 @@ The data flow, top to bottom, one file a stage:
     training.step the two phases: losses, gradients
     training.world      gradients summed over ranks
     training.optimizer  Adam, one for each network
-    training.ema        the averaged generator, which generate and samples use
+    training.ema        the averaged generator, which generate, samples and scores use
+    evaluation    its images -> features -> scores, each with the protocol that made it
 """
 
 __version__ = "0.1.0"

@@ -1,18 +1,15 @@
 """The verb `generate`: pictures from a run or a checkpoint, on any device, without Ray."""
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gan_distributed import command
-from gan_distributed.errors import CheckpointError, InputError
+from gan_distributed.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from gan_distributed.config import Config
+    from torch import Tensor
 
 
 def generate(
@@ -30,56 +27,20 @@ def generate(
     command.log_to_stderr()
     from gan_distributed.data import storage
     from gan_distributed.training.samples import encode_grid, encode_png, fixed_latents, generate_rows
+    from gan_distributed.training.trained import load_trained
 
     if truncation is not None and not 0 < truncation < float("inf"):
         raise InputError(f"--truncation {truncation}: give a number above 0, such as 1, or leave it out")
-    generator, config, num_classes = load_generator(source)
-    latents = fixed_latents(seed, num, config.model.latent_dim, truncation)
-    rows = generate_rows(generator, latents, _labels(num, num_classes, label))
+    trained = load_trained(source)
+    num_classes = trained.images.num_classes if trained.config.model.conditional else 0
+    latents = fixed_latents(seed, num, trained.config.model.latent_dim, truncation)
+    rows = generate_rows(trained.generator, latents, _labels(num, num_classes, label))
     if grid:
         storage.write(storage.join(out, "grid.png"), encode_grid(rows, num_classes))
     else:
         for index, row in enumerate(rows):
             storage.write(storage.join(out, f"{index:06d}.png"), encode_png(row))
     sys.stdout.write(f"{storage.join(out, 'grid.png') if grid else f'{num} images in {out}'}\n")
-
-
-def load_generator(source: str) -> "tuple[nn.Module, Config, int]":
-    """The averaged generator of a run's newest checkpoint, or of one checkpoint; its configuration and classes."""
-    import safetensors
-    import safetensors.torch
-
-    from gan_distributed.config import parse_config
-    from gan_distributed.models.networks import ImageSpec, empty_generator
-
-    data = _read_generator(source)
-    # The file begins with the length of its JSON header, which holds the metadata.
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    metadata = header["__metadata__"]
-    config = parse_config(metadata["config"], source)
-    images = ImageSpec(int(metadata["resolution"]), int(metadata["channels"]), int(metadata["num_classes"]))
-    generator = empty_generator(config.model, images)
-    weights = safetensors.torch.load(data)
-    generator.to(next(iter(weights.values())).dtype).load_state_dict(weights)
-    return generator.eval(), config, images.num_classes if config.model.conditional else 0
-
-
-def _read_generator(source: str) -> bytes:
-    from gan_distributed.data import storage
-    from gan_distributed.training.checkpoint import COMMIT_NAME, newest_checkpoint, open_checkpoint
-    from gan_distributed.training.run_folder import RunFolder
-
-    if storage.exists(storage.join(source, COMMIT_NAME)):
-        return open_checkpoint(source).read("generator")
-    run = RunFolder(storage.absolute(source))
-    if not storage.exists(run.config_url):
-        raise InputError(
-            f"{source}: neither a run nor a checkpoint; give OUTPUT/RUN_ID, or a folder in its checkpoints/"
-        )
-    found = newest_checkpoint(run, "generator")
-    if found is None:
-        raise CheckpointError(f"{source}: the run has no checkpoint yet; wait for the first one")
-    return found[1]
 
 
 def _labels(num: int, num_classes: int, label: int | None) -> "Tensor":

@@ -45,11 +45,13 @@ def train(
 
 
 def _train(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
+    from gan_distributed.evaluation.plan import with_absolute_files
     from gan_distributed.training.cluster import train_on_ray
     from gan_distributed.training.run_folder import RunFolder, check_resume, read_config, read_json
     from gan_distributed.training.worker import Assignment
 
     data_url, run = _places(config)
+    config = config.model_copy(update={"score": with_absolute_files(config.score)})
     signals = _StopSignals()
     if fresh:
         _delete_run(run)
@@ -94,6 +96,7 @@ def _check_data(config: "Config", data_url: str, recorded: str | None) -> Any:
     """
     from gan_distributed.data import storage
     from gan_distributed.data.manifest import load_manifest
+    from gan_distributed.evaluation.plan import plan
 
     storage.configure(data_url, config.data.storage_options)
     is_there = recorded is not None and storage.exists(storage.join(data_url, "manifests", f"{recorded}.json"))
@@ -108,6 +111,8 @@ def _check_data(config: "Config", data_url: str, recorded: str | None) -> Any:
             f"{data_url}: {manifest.num_classes} classes, model.conditional needs two or more; prepare images in "
             "sub-folders or with labels.csv, or --set model.conditional=false"
         )
+    if config.score.every_kimg is not None:
+        plan(config.score, manifest, data_url)
     return manifest
 
 

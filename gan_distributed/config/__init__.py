@@ -10,6 +10,7 @@ from gan_distributed.config.objective import MAX_LEAK_FREE_P, AugmentConfig, Los
 from gan_distributed.config.optimizer import AdamConfig, EmaConfig, OptimizerConfig
 from gan_distributed.config.recipe import differences, load_config, parse_config, parse_overrides, to_yaml
 from gan_distributed.config.run import CheckpointConfig, ClusterConfig, MetricsConfig, SamplesConfig, TrainingConfig
+from gan_distributed.config.score import MetricName, ScoreConfig
 from gan_distributed.config.section import Schedule, Section
 
 __all__ = [
@@ -22,12 +23,14 @@ __all__ = [
     "DataConfig",
     "EmaConfig",
     "LossConfig",
+    "MetricName",
     "MetricsConfig",
     "ModelConfig",
     "OptimizerConfig",
     "Recorded",
     "SamplesConfig",
     "Schedule",
+    "ScoreConfig",
     "Section",
     "TrainingConfig",
     "differences",

@@ -21,6 +21,7 @@ from gan_distributed.config.run import (
     SamplesConfig,
     TrainingConfig,
 )
+from gan_distributed.config.score import ScoreConfig
 from gan_distributed.config.section import Section, largest
 
 
@@ -46,6 +47,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     samples: SamplesConfig = SamplesConfig()
+    score: ScoreConfig = ScoreConfig()
     metrics: MetricsConfig = MetricsConfig()
     cluster: ClusterConfig = ClusterConfig()
     recorded: Recorded | None = Field(None, description="written by train into a run's config.yaml")
@@ -124,6 +126,15 @@ _FREE = (
     "training.micro_batch_size",
     "checkpoint.",
     "samples.",
+    # on_collapse and max_rollbacks are not free: a return changes the weights.
+    "score.every_kimg",
+    "score.metrics",
+    "score.num_images",
+    "score.features",
+    "score.weights",
+    "score.seed",
+    "score.max_s",
+    "score.best",
     "metrics.",
     "cluster.",
     "recorded",

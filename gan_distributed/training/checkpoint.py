@@ -126,16 +126,21 @@ def commit_checkpoint(
     storage.write(storage.join(url, "generator.safetensors"), contents["generator"][1])
 
 
-def retain(run: RunFolder, config: CheckpointConfig) -> None:
-    """Delete committed checkpoints but the last `keep_last` and the multiples of `keep_every_kimg`."""
+def retain(run: RunFolder, config: CheckpointConfig, best_seen_images: int | None = None) -> None:
+    """Delete committed checkpoints but the last `keep_last`, the best by score, and multiples of `keep_every_kimg`."""
     committed = [url for url in checkpoints_newest_first(run) if storage.exists(storage.join(url, COMMIT_NAME))]
     for url in committed[config.keep_last :]:
         seen_images = int(url.rsplit("/", 1)[-1])
         if config.keep_every_kimg and seen_images % round(1000 * config.keep_every_kimg) == 0:
             continue
-        # The commit goes first: what is half deleted is no checkpoint.
-        storage.delete(storage.join(url, COMMIT_NAME))
-        storage.delete_folder(url)
+        if seen_images != best_seen_images:
+            delete_checkpoint(url)
+
+
+def delete_checkpoint(url: str) -> None:
+    """Remove one checkpoint. The commit goes first: what is half deleted is no checkpoint."""
+    storage.delete(storage.join(url, COMMIT_NAME))
+    storage.delete_folder(url)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.records import Recorder, progress_line
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.samples import encode_grid, fixed_latents, generate_rows, grid_labels
+from gan_distributed.training.scoring import Scoring
 from gan_distributed.training.state import TrainState
 from gan_distributed.training.step import STATISTICS, Step
 from gan_distributed.training.world import World
@@ -68,9 +69,11 @@ class Loop:
         metrics: WorkerMetrics,
         stop_requested: Callable[[], bool],
         scribe: Scribe | None,
+        scoring: Scoring | None,
     ) -> None:
         self._config, self._world, self._state, self._stream = config, world, state, stream
         self._metrics, self._stop_requested, self._scribe = metrics, stop_requested, scribe
+        self._scoring = scoring
         self._step = Step(config, state, world)
         self._feed = Feed(stream, config, world)
         self._tick_sums = _TickSums(world.device)
@@ -85,7 +88,7 @@ class Loop:
         self._background = ThreadPoolExecutor(1, thread_name_prefix="upload")
 
     def run(self) -> Outcome:
-        """Train to the end; raises NonfiniteRowError, and what the stream or the checkpoint writer raise."""
+        """Train to the end; raises NonfiniteRowError, CollapseError, and what the stream or checkpoint writer raise."""
         state, config = self._state, self._config
         samples_kimg = config.samples.every_kimg
         if samples_kimg == "epoch":
@@ -100,6 +103,8 @@ class Loop:
                     self._tick()
                 if samples_kimg is not None and (_crossed(before, seen, samples_kimg) or done):
                     self._sample()
+                if self._scoring is not None and not stopping and self._scoring.is_due(before, seen, done=done):
+                    self._score(self._scoring)
                 self._checkpoint_due |= before >= 0 and _crossed(before, seen, config.checkpoint.every_kimg)
                 self._checkpoint(last=done or stopping)
                 if done or stopping:
@@ -157,6 +162,8 @@ class Loop:
         self._tick_sums = _TickSums(self._world.device)
         if longest_row >= config.training.max_nonfinite_steps:
             raise NonfiniteRowError(f"{longest_row} steps in a row had non-finite gradients")
+        if self._scoring is not None:
+            self._scoring.watch(self._record, state)
 
     def _publish(self, images: int) -> None:
         metrics, record = self._metrics, self._record
@@ -181,6 +188,12 @@ class Loop:
         rows = generate_rows(self._state.ema, latents, grid_labels(config.samples.num, num_classes))
         self._last_grid = self._scribe.run.sample_url(self._state.seen_images)
         self._upload(storage.write, self._last_grid, encode_grid(rows, num_classes))
+
+    def _score(self, scoring: Scoring) -> None:
+        started = time.monotonic()
+        # The best weights are saved at once, whatever the interval of checkpoints.
+        self._checkpoint_due |= scoring.score(self._state, self._upload)
+        self._tick_sums.leave_out(time.monotonic() - started)
 
     def _checkpoint(self, last: bool) -> None:
         state = self._state
@@ -233,6 +246,10 @@ class _TickSums:
         *sums, good = self._sums.tolist()
         self.good_steps = round(good)
         return [value / good if good else float("nan") for value in sums], int(self._longest)
+
+    def leave_out(self, seconds: float) -> None:
+        """Time that was not spent on training."""
+        self._started += seconds
 
     def seconds(self) -> float:
         """Time since the tick began."""

@@ -75,6 +75,9 @@ class WorkerMetrics:
         gauge("gan_process_resident_bytes", "Resident memory of this rank's process")
         gauge("gan_gpu_memory_bytes", "Memory that this rank allocated on its GPU, at its peak")
         gauge("gan_world_size", "Number of ranks")
+        gauge("gan_score", "Last score of the averaged generator", "metric")
+        counter("gan_scores_skipped", "Rounds of scores that ran out of score.max_s")
+        counter("gan_collapse_alarms", "Signs of a collapse: pinned discriminator, equal images, a far worse score")
         counter("gan_replayed_images", "Images shown again after a restart or a return to an older checkpoint")
 
     def _counter(self, name: str, text: str, *labels: str) -> None:

@@ -50,6 +50,10 @@ class RunFolder:
         """One part of the metric records."""
         return storage.join(self.url, "metrics", f"{image_name(seen_images)}-{attempt:05d}.jsonl")
 
+    def score_url(self, seen_images: int, part: str) -> str:
+        """Some score records of one age of the generator."""
+        return storage.join(self.url, "scores", f"{image_name(seen_images)}-{part}.jsonl")
+
     def rollback_url(self, number: int) -> str:
         """The record of one return to an older checkpoint."""
         return storage.join(self.url, "rollbacks", f"{number:06d}.json")

@@ -24,6 +24,7 @@ class TrainState:
     seen_images: the clock, on the host.   order_digest: int64 [], this rank's addend of the order's digest.
     skipped: int64 [2], steps skipped so far, and the row of them that goes on now.
     augment_p: float64 [], the controlled probability of augmentation, 0 where it is not controlled.
+    best_score: metric, value, seen_images and protocol of the best score so far, None without scores.
     rollbacks: how often the run went back; stored outside checkpoints, since it must outlive them.
     """
 
@@ -44,6 +45,7 @@ class TrainState:
         self.order_digest = torch.zeros((), dtype=torch.int64, device=world.device)
         self.skipped = torch.zeros(2, dtype=torch.int64, device=world.device)
         self.augment_p = torch.zeros((), dtype=torch.float64, device=world.device)
+        self.best_score: dict[str, Any] | None = None
         self.rollbacks = rollbacks
         self._world = world
 
@@ -59,6 +61,7 @@ class TrainState:
             "order_digest": global_digest,
             "skipped": self.skipped.tolist(),
             "augment_p": float(self.augment_p),
+            "best_score": self.best_score,
             **{name: _to_host(part.state_dict()) for name, part in self._parts().items()},
         }
 
@@ -78,6 +81,8 @@ class TrainState:
         self.skipped.copy_(torch.tensor(saved["skipped"]))
         # States of before there was augmentation have none.
         self.augment_p.fill_(saved.get("augment_p", 0.0))
+        # Absent where an older version saved it.
+        self.best_score = saved.get("best_score")
 
     def _parts(self) -> dict[str, Any]:
         return {

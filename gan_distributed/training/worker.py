@@ -28,11 +28,14 @@ from gan_distributed.training.checkpoint import (
     newest_checkpoint,
     retain,
 )
+from gan_distributed.training.collapse import CollapseError
 from gan_distributed.training.feed import page_locked, valid_batches
 from gan_distributed.training.loop import Loop, NonfiniteRowError, Outcome, Scribe
 from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.records import Recorder, read_records
-from gan_distributed.training.run_folder import RunFolder, check_resume, read_json
+from gan_distributed.training.rollbacks import num_returns, record_rollback, return_to_best
+from gan_distributed.training.run_folder import RunFolder, check_resume
+from gan_distributed.training.scoring import Scoring
 from gan_distributed.training.state import TrainState, encode_generator, encode_state
 from gan_distributed.training.world import World
 
@@ -63,6 +66,7 @@ class Resume:
     seen_images: int
     state: bytes | None
     rollbacks: int
+    returns: int
     replayed_images: int
 
 
@@ -89,7 +93,10 @@ def run_rank(assignment: Assignment, world: World, num_threads: int, link: Link)
                 return _attempt(assignment, manifest, world, metrics, resume, held, link)
             except NonfiniteRowError as error:
                 reason = str(error)
-                world.on_rank_zero(lambda: _record_rollback(run, reason, link.say))  # noqa: B023 - called at once
+                world.on_rank_zero(lambda: record_rollback(run, reason, "nonfinite", link.say))  # noqa: B023 - called at once
+            except CollapseError as error:
+                told, best = error.reason, error.best_seen_images
+                world.on_rank_zero(lambda: return_to_best(run, best, told, link.say))  # noqa: B023 - called at once
             finally:
                 for one in held:
                     one.release()
@@ -128,7 +135,13 @@ def _attempt(
         if scribe is not None:
             start = f"resuming at {state.seen_images / 1000:.1f} kimg" if resume.seen_images else "starting"
             link.say(f"attempt {resume.attempt}: {start} on {world.size} x {world.device.type}, run {run.url}")
-        outcome = Loop(config, world, state, stream, metrics, link.stop_requested, scribe).run()
+        scoring = None
+        if config.score.every_kimg is not None:
+            left = config.score.max_rollbacks - resume.returns
+            number = None if scribe is None else resume.attempt
+            data = assignment.data_url, manifest
+            scoring = Scoring(config, world, run, data, metrics, number, left, link.say)
+        outcome = Loop(config, world, state, stream, metrics, link.stop_requested, scribe, scoring).run()
         if scribe is not None and outcome.kind == "done":
             done = {"seen_images": outcome.seen_images, "last_grid": outcome.last_grid, "record": outcome.record}
             storage.write(run.done_url, json.dumps(done, indent=1).encode())
@@ -147,7 +160,7 @@ def _begin(assignment: Assignment, run: RunFolder, held: list[lease.Lease]) -> R
     records = read_records(run)
     shown = records[-1]["seen_images"] if records else 0
     replayed = max(0, shown - seen_images)
-    return Resume(held[0].attempt, seen_images, found[1] if found else None, rollbacks, replayed)
+    return Resume(held[0].attempt, seen_images, found[1] if found else None, rollbacks, num_returns(run), replayed)
 
 
 @contextlib.contextmanager
@@ -175,29 +188,14 @@ def _scribe(
             "config": ("config-{attempt}.yaml", to_yaml(config).encode()),
         }
         commit_checkpoint(run, seen_images, holder.attempt, contents, holder.check)
-        retain(run, config.checkpoint)
+        best = snapshot["best_score"]
+        retain(run, config.checkpoint, None if best is None else best["seen_images"])
 
     writer = CheckpointWriter(write)
     try:
         yield Scribe(run, holder.attempt, writer, Recorder(run, holder.attempt), say)
     finally:
         writer.close()
-
-
-def _record_rollback(run: RunFolder, reason: str, say: Callable[[str], None]) -> None:
-    """Remember outside the checkpoints that the run goes back, and where to. Rank 0."""
-    found = newest_checkpoint(run, "state")
-    seen_images = found[0].seen_images if found else 0
-    number = len(storage.names(storage.join(run.url, "rollbacks"))) + 1
-    last = read_json(run.rollback_url(number - 1))
-    if last is not None and last["to_seen_images"] == seen_images:
-        raise TrainingError(
-            f"{run.url}: {reason}, a second time from the checkpoint at {seen_images / 1000:.1f} kimg; lower the "
-            "learning rates, raise loss.r1_gamma, or try training.precision float32, under another --run-id"
-        )
-    record = {"to_seen_images": seen_images, "reason": reason}
-    storage.create(run.rollback_url(number), json.dumps(record).encode())
-    say(f"{reason}: going back to {seen_images / 1000:.1f} kimg with other latents and lower learning rates")
 
 
 def run_in_ray(arguments: dict[str, Any]) -> None:
