@@ -11,8 +11,8 @@ from PIL import Image
 
 from gan_distributed import generate as verb
 from gan_distributed.errors import InputError
-from gan_distributed.generate import load_generator
 from gan_distributed.training.samples import fixed_latents, generate_rows
+from gan_distributed.training.trained import load_trained
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,8 @@ def test_labels_and_grid(trained, tmp_path):
 
 def test_truncated_pictures_are_the_same_for_any_number_and_more_alike(trained, tmp_path):
     assert generate(trained, tmp_path, "--num", 3, "--label", 1, "--truncation", 0.2).returncode == 0
-    network, config, _ = load_generator(str(trained))
+    loaded = load_trained(str(trained))
+    network, config = loaded.generator, loaded.config
     labels = torch.ones(70, dtype=torch.int64)
     truncated, free = (
         generate_rows(network, fixed_latents(0, 70, config.model.latent_dim, limit), labels) for limit in (0.2, None)
