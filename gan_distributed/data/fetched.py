@@ -12,14 +12,16 @@ import crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from gan_distributed.data import ranges, storage
+from gan_distributed.data import storage
 from gan_distributed.data.arena import Arena, Slot
 from gan_distributed.data.attempts import counters
 from gan_distributed.data.cache import BlockCache
 from gan_distributed.data.checks import Checks, crc_with_labels
 from gan_distributed.data.manifest import Manifest
 from gan_distributed.data.order import Indices
+from gan_distributed.data.ranges import RangeReader
 from gan_distributed.data.shards import Rows, damaged
+from gan_distributed.data.target import PIECE_BYTES, NotWantedError, Read, Target
 from gan_distributed.errors import GanError
 
 # A second request goes out when a block takes so many times as long as 95% of the last ones, at most for this share.
@@ -37,10 +39,6 @@ class Room:
     budget: int
 
 
-class _OvertakenError(Exception):
-    """Another attempt brought the block, or the stream is closed."""
-
-
 class FetchedRows:
     """A Store of blocks that come from elsewhere."""
 
@@ -53,11 +51,11 @@ class FetchedRows:
         timeout_s: float,
         cache: BlockCache | None = None,
     ) -> None:
-        self._url, self._manifest = url, manifest
-        self._timeout_s, self._cache = timeout_s, cache
+        self._url, self._manifest, self._cache = url, manifest, cache
         self._source = "cache" if storage.local_path(url) is not None else "bucket"
         self.bytes_read: Counter[str] = Counter()
-        self._checks = Checks(url, manifest)
+        self._reader = RangeReader(url, timeout_s)
+        self._checks = Checks(url, manifest, self._reader)
         self._arena = Arena(room.num_slots, room.budget, manifest.block_rows, manifest.row_bytes, self._start)
         self.rows = self._arena.rows
         self._jobs: deque[Slot] = deque()
@@ -92,7 +90,7 @@ class FetchedRows:
         started = time.monotonic()
         while missing := self._arena.missing(addresses):
             if self._is_closed:
-                raise _OvertakenError
+                raise NotWantedError
             late_s = started + self._late_s() - time.monotonic()
             if late_s <= 0:
                 self._hedge(missing)
@@ -103,6 +101,7 @@ class FetchedRows:
         with self._has_jobs:
             self._is_closed = True
             self._has_jobs.notify_all()
+        self._reader.stop()
         self._arena.wake()
 
     def close(self) -> None:
@@ -111,6 +110,7 @@ class FetchedRows:
         for thread in self._threads:
             thread.join()
         self._checks.settle()
+        self._reader.close()
 
     def _start(self, slot: Slot) -> None:
         with self._has_jobs:
@@ -155,7 +155,7 @@ class FetchedRows:
         """Bring one block; returns why it could not be brought."""
         try:
             self._bring(slot)
-        except _OvertakenError:
+        except NotWantedError:
             return None
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
             return error
@@ -183,29 +183,18 @@ class FetchedRows:
         shard = int(manifest.block_shards[slot.block])
         record = manifest.shards[shard]
         within = int(manifest.block_starts[slot.block]) - int(manifest.shard_starts[shard])
-        start = record.data_offset + within * manifest.row_bytes
-        target, at, crc = rows.reshape(-1).data, 0, 0
-
-        def accept(piece: ranges.Piece) -> None:
-            nonlocal at, crc
-            crc = crc32c.crc32c(piece, crc)
-            # Under the lock: a late attempt must not write into a slot that was given to another block.
-            with slot.lock:
-                if slot.is_done or self._is_closed:
-                    raise _OvertakenError
-                target[at : at + len(piece)] = piece
-            at += len(piece)
-
-        place = storage.join(self._url, record.path)
-        ranges.fetch(place, start, start + rows.nbytes, accept, self._timeout_s)
-        return crc
+        target = _BlockTarget(slot, rows)
+        self._reader.fetch(
+            storage.join(self._url, record.path), record.data_offset + within * manifest.row_bytes, target
+        )
+        return target.crc
 
     def _finish(self, slot: Slot, rows: Rows, crc: int, source: str) -> bool:
         """Hand the block over if it is what its checksum says."""
         labels, wanted = self._checks.labels_of(slot.block), self._checks.crc_of(slot.block)
         with slot.lock:
             if slot.is_done:
-                raise _OvertakenError
+                raise NotWantedError
             if slot.num_begun > 1:
                 # Another attempt wrote here, too.
                 crc = crc32c.crc32c(rows.reshape(-1).data)
@@ -220,3 +209,24 @@ class FetchedRows:
             self.bytes_read[source] += rows.nbytes
         self._arena.arrived(slot)
         return True
+
+
+class _BlockTarget(Target):
+    """The rows of a block in their slot. Attempts write there in turn, none after one has finished.
+
+    crc: the crc32c of what this attempt wrote, taken while it is in the processor's cache.
+    """
+
+    def __init__(self, slot: Slot, rows: Rows) -> None:
+        super().__init__(rows.reshape(-1).data)
+        self._slot, self.crc = slot, 0
+
+    def fill(self, read: Read, most: int = PIECE_BYTES) -> int | None:
+        start = self.num_filled
+        # Under the lock: a late attempt must not write into a slot that was given to another block.
+        with self._slot.lock:
+            if self._slot.is_done:
+                raise NotWantedError
+            count = super().fill(read, most)
+        self.crc = crc32c.crc32c(self._buffer[start : self.num_filled], self.crc)
+        return count
