@@ -63,11 +63,8 @@ class FetchedRows:
         self._num_fetched = self._num_hedged = 0
         self._is_closed = False
         self._has_jobs = threading.Condition()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"fetch-{index}", daemon=True) for index in range(num_threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._most_threads, self._num_idle = num_threads, 0
+        self._threads: list[threading.Thread] = []
 
     def want(self, blocks: Indices) -> None:
         """Begin to fetch blocks as room allows, in their order."""
@@ -115,7 +112,15 @@ class FetchedRows:
     def _start(self, slot: Slot) -> None:
         with self._has_jobs:
             self._jobs.append(slot)
-            self._has_jobs.notify()
+            self._call_a_thread()
+
+    def _call_a_thread(self) -> None:
+        # Threads are made when there is work that none is free for, as many as are allowed.
+        if self._num_idle < len(self._jobs) and len(self._threads) < self._most_threads and not self._is_closed:
+            thread = threading.Thread(target=self._work, name=f"fetch-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._has_jobs.notify()
 
     def _late_s(self) -> float:
         if len(self._seconds) < 8:
@@ -131,13 +136,15 @@ class FetchedRows:
                     self._num_hedged += 1
                     counters.add("hedges")
                     self._jobs.appendleft(slot)
-                    self._has_jobs.notify()
+                    self._call_a_thread()
 
     def _work(self) -> None:
         while True:
             with self._has_jobs:
                 while not self._jobs and not self._is_closed:
+                    self._num_idle += 1
                     self._has_jobs.wait()
+                    self._num_idle -= 1
                 if self._is_closed:
                     return
                 slot = self._jobs.popleft()
@@ -220,6 +227,9 @@ class _BlockTarget(Target):
     def __init__(self, slot: Slot, rows: Rows) -> None:
         super().__init__(rows.reshape(-1).data)
         self._slot, self.crc = slot, 0
+
+    def while_waiting(self) -> None:
+        self._slot.populate()
 
     def fill(self, read: Read, most: int = PIECE_BYTES) -> int | None:
         start = self.num_filled
