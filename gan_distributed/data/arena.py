@@ -11,11 +11,16 @@ import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 
+import crc32c
 import numpy as np
+
+# np.unique imports it when it is first called, which would be while the first batch is waited for.
+import numpy.ma
 from numpy.typing import NDArray
 
 from gan_distributed.data.order import Indices
 from gan_distributed.data.shards import Rows
+from gan_distributed.data.target import PIECE_BYTES, NotWantedError, Read, Target
 from gan_distributed.errors import DataError
 
 # madvise(2), of Linux 5.14; where it is unknown, memory is found when it is written to.
@@ -38,6 +43,32 @@ class Slot:
         """Let the kernel find memory for the rows now; what is there stays. To be called when there is time."""
         first = self.rows.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
         _libc.madvise(first, self.rows.ctypes.data + self.rows.nbytes - first, _POPULATE_WRITE)
+
+
+class SlotTarget(Target):
+    """The rows of a block in their slot. Attempts write there in turn, none after one has finished.
+
+    crc: the crc32c of what this attempt wrote, taken while it is in the processor's cache.
+    """
+
+    def __init__(self, slot: Slot, rows: Rows) -> None:
+        super().__init__(rows.reshape(-1).data)
+        self._slot, self.crc = slot, 0
+
+    def while_waiting(self) -> None:
+        """Have the memory found that the bytes will need."""
+        self._slot.populate()
+
+    def fill(self, read: Read, most: int = PIECE_BYTES) -> int | None:
+        """Let `read` write the next bytes. Raises NotWantedError where another attempt was quicker."""
+        start = self.num_filled
+        # Under the lock: a late attempt must not write into a slot that was given to another block.
+        with self._slot.lock:
+            if self._slot.is_done:
+                raise NotWantedError
+            count = super().fill(read, most)
+        self.crc = crc32c.crc32c(self._buffer[start : self.num_filled], self.crc)
+        return count
 
 
 class Arena:

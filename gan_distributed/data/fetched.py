@@ -3,9 +3,11 @@
 A block that is late is asked for a second time; the first answer counts.
 """
 
+import contextlib
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import crc32c
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan_distributed.data import storage
-from gan_distributed.data.arena import Arena, Slot
+from gan_distributed.data.arena import Arena, Slot, SlotTarget
 from gan_distributed.data.attempts import counters
 from gan_distributed.data.cache import BlockCache
 from gan_distributed.data.checks import Checks, crc_with_labels
@@ -21,7 +23,7 @@ from gan_distributed.data.manifest import Manifest
 from gan_distributed.data.order import Indices
 from gan_distributed.data.ranges import RangeReader
 from gan_distributed.data.shards import Rows, damaged
-from gan_distributed.data.target import PIECE_BYTES, NotWantedError, Read, Target
+from gan_distributed.data.target import NotWantedError
 from gan_distributed.errors import GanError
 
 # A second request goes out when a block takes so many times as long as 95% of the last ones, at most for this share.
@@ -63,7 +65,9 @@ class FetchedRows:
         self._num_fetched = self._num_hedged = 0
         self._is_closed = False
         self._has_jobs = threading.Condition()
-        self._most_threads, self._num_idle = num_threads, 0
+        # Threads are made when there is work that none is free for, each by the one before it.
+        self._most_threads, self._num_threads, self._num_idle = num_threads, 0, 0
+        self._is_growing = False
         self._threads: list[threading.Thread] = []
 
     def want(self, blocks: Indices) -> None:
@@ -110,17 +114,28 @@ class FetchedRows:
         self._reader.close()
 
     def _start(self, slot: Slot) -> None:
-        with self._has_jobs:
-            self._jobs.append(slot)
-            self._call_a_thread()
+        self._queue(slot, self._jobs.append)
 
-    def _call_a_thread(self) -> None:
-        # Threads are made when there is work that none is free for, as many as are allowed.
-        if self._num_idle < len(self._jobs) and len(self._threads) < self._most_threads and not self._is_closed:
-            thread = threading.Thread(target=self._work, name=f"fetch-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        self._has_jobs.notify()
+    def _queue(self, slot: Slot, put: Callable[[Slot], None]) -> None:
+        with self._has_jobs:
+            put(slot)
+            self._has_jobs.notify()
+            is_grown = not self._is_growing and self._grows()
+        if is_grown:
+            self._start_thread()
+
+    def _grows(self) -> bool:
+        """Whether there is to be one more thread; called under the lock."""
+        self._is_growing = (
+            len(self._jobs) > self._num_idle and self._num_threads < self._most_threads and not self._is_closed
+        )
+        self._num_threads += self._is_growing
+        return self._is_growing
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"fetch-{len(self._threads)}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def _late_s(self) -> float:
         if len(self._seconds) < 8:
@@ -128,6 +143,7 @@ class FetchedRows:
         return max(0.05, _LATE_FACTOR * float(np.quantile(list(self._seconds), 0.95)))
 
     def _hedge(self, missing: list[Slot]) -> None:
+        late = []
         with self._has_jobs:
             for slot in missing:
                 is_allowed = self._num_hedged < 1 + _HEDGED_SHARE * self._num_fetched
@@ -135,10 +151,12 @@ class FetchedRows:
                 if slot.num_begun == 1 and slot not in self._jobs and is_allowed:
                     self._num_hedged += 1
                     counters.add("hedges")
-                    self._jobs.appendleft(slot)
-                    self._call_a_thread()
+                    late.append(slot)
+        for slot in late:
+            self._queue(slot, self._jobs.appendleft)
 
     def _work(self) -> None:
+        is_new = True
         while True:
             with self._has_jobs:
                 while not self._jobs and not self._is_closed:
@@ -150,6 +168,12 @@ class FetchedRows:
                 slot = self._jobs.popleft()
                 slot.num_begun += 1
                 slot.num_running += 1
+                is_grown = is_new and self._grows()
+            if is_grown:
+                # Where the system allows no more threads, those that there are do.
+                with contextlib.suppress(RuntimeError):
+                    self._start_thread()
+            is_new = False
             error = self._attempt(slot)
             with self._has_jobs:
                 slot.num_running -= 1
@@ -170,10 +194,14 @@ class FetchedRows:
 
     def _bring(self, slot: Slot) -> None:
         rows = slot.rows[: int(self._manifest.block_lengths[slot.block])]
-        if self._cache is not None and slot.num_begun == 1 and self._cache.read(slot.block, rows):
-            if self._finish(slot, rows, crc32c.crc32c(rows.reshape(-1).data), "cache"):
+        if self._cache is not None and slot.num_begun == 1:
+            with slot.lock:
+                # A second request may have been quicker.
+                is_kept = not slot.is_done and self._cache.read(slot.block, rows)
+            if is_kept and self._finish(slot, rows, crc32c.crc32c(rows.reshape(-1).data), "cache"):
                 return
-            self._cache.forget(slot.block)
+            if is_kept:
+                self._cache.forget(slot.block)
         # A wrong block is fetched once more, from its first byte.
         for _ in range(2):
             started = time.monotonic()
@@ -190,7 +218,7 @@ class FetchedRows:
         shard = int(manifest.block_shards[slot.block])
         record = manifest.shards[shard]
         within = int(manifest.block_starts[slot.block]) - int(manifest.shard_starts[shard])
-        target = _BlockTarget(slot, rows)
+        target = SlotTarget(slot, rows)
         self._reader.fetch(
             storage.join(self._url, record.path), record.data_offset + within * manifest.row_bytes, target
         )
@@ -216,27 +244,3 @@ class FetchedRows:
             self.bytes_read[source] += rows.nbytes
         self._arena.arrived(slot)
         return True
-
-
-class _BlockTarget(Target):
-    """The rows of a block in their slot. Attempts write there in turn, none after one has finished.
-
-    crc: the crc32c of what this attempt wrote, taken while it is in the processor's cache.
-    """
-
-    def __init__(self, slot: Slot, rows: Rows) -> None:
-        super().__init__(rows.reshape(-1).data)
-        self._slot, self.crc = slot, 0
-
-    def while_waiting(self) -> None:
-        self._slot.populate()
-
-    def fill(self, read: Read, most: int = PIECE_BYTES) -> int | None:
-        start = self.num_filled
-        # Under the lock: a late attempt must not write into a slot that was given to another block.
-        with self._slot.lock:
-            if self._slot.is_done:
-                raise NotWantedError
-            count = super().fill(read, most)
-        self.crc = crc32c.crc32c(self._buffer[start : self.num_filled], self.crc)
-        return count

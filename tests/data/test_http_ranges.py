@@ -18,9 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gan_distributed.data import attempts, http_client
-from gan_distributed.data.arena import Slot
+from gan_distributed.data.arena import Slot, SlotTarget
 from gan_distributed.data.attempts import counters
-from gan_distributed.data.fetched import _BlockTarget
 from gan_distributed.data.http_client import Connections, Request
 from gan_distributed.data.http_ranges import read_range
 from gan_distributed.data.ranges import RangeReader, read_bytes
@@ -359,7 +358,7 @@ def test_a_login_that_ended_is_renewed_once_for_all_threads(monkeypatch):
 def test_nothing_is_written_into_a_slot_that_is_done():
     rows = np.zeros((4, 8), np.uint8)
     slot = Slot(0, rows, np.zeros(4, np.int64))
-    target = _BlockTarget(slot, rows)
+    target = SlotTarget(slot, rows)
     target.fill_from(b"a" * 16)
     slot.is_done = True
     with pytest.raises(NotWantedError):
