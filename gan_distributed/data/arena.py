@@ -75,11 +75,11 @@ class Arena:
     """Slots for blocks, with the blocks that are wanted, held, or kept because there is room.
 
     budget: slots that may be filled ahead of need. More are used only where a batch cannot do without.
-    start_fetch: called with a Slot, on the thread that wanted the block; the answer comes to `arrived` or `failed`.
+    start_fetch: called with slots, on a thread that made room for them; the answers come to `arrived` or `failed`.
     """
 
     def __init__(
-        self, num_slots: int, budget: int, slot_rows: int, row_bytes: int, start_fetch: Callable[[Slot], None]
+        self, num_slots: int, budget: int, slot_rows: int, row_bytes: int, start_fetch: Callable[[list[Slot]], None]
     ) -> None:
         self.rows: NDArray[np.uint8] = np.empty((num_slots * slot_rows, row_bytes), np.uint8)
         self._labels: NDArray[np.int64] = np.zeros(num_slots * slot_rows, np.int64)
@@ -107,8 +107,7 @@ class Arena:
                 if self._users[block] == 1 and block not in self._slots:
                     self._pending.append(block)
             started = self._assign()
-        for slot in started:
-            self._start_fetch(slot)
+        self._start_fetch(started)
 
     def hold(self, blocks: Indices) -> Indices:
         """The address of each block's first row; a block that has no slot yet gets one, within the budget or not."""
@@ -118,8 +117,7 @@ class Arena:
                 self._pending.remove(block)
             started = [self._give(block) for block in waiting]
             found = np.array([self._slots[block] for block in blocks.tolist()], np.int64)
-        for slot in started:
-            self._start_fetch(slot)
+        self._start_fetch(started)
         return found * self._slot_rows
 
     def drop(self, blocks: Indices) -> None:
@@ -134,8 +132,7 @@ class Arena:
                     else:
                         self._pending.remove(block)
             started = self._assign()
-        for slot in started:
-            self._start_fetch(slot)
+        self._start_fetch(started)
 
     def missing(self, addresses: Indices) -> list[Slot]:
         """The slots of these rows whose blocks are not there yet; raises what a fetch failed with."""
@@ -164,8 +161,7 @@ class Arena:
             self._is_there[number] = True
             started = self._assign()
             self._changed.notify_all()
-        for other in started:
-            self._start_fetch(other)
+        self._start_fetch(started)
 
     def failed(self, error: BaseException) -> None:
         """A block cannot be had: whoever waits for any is told."""

@@ -113,13 +113,14 @@ class FetchedRows:
         self._checks.settle()
         self._reader.close()
 
-    def _start(self, slot: Slot) -> None:
-        self._queue(slot, self._jobs.append)
+    def _start(self, slots: list[Slot]) -> None:
+        if slots:
+            self._queue(slots, self._jobs.extend)
 
-    def _queue(self, slot: Slot, put: Callable[[Slot], None]) -> None:
+    def _queue(self, slots: list[Slot], put: Callable[[list[Slot]], None]) -> None:
         with self._has_jobs:
-            put(slot)
-            self._has_jobs.notify()
+            put(slots)
+            self._has_jobs.notify(len(slots))
             is_grown = not self._is_growing and self._grows()
         if is_grown:
             self._start_thread()
@@ -152,8 +153,8 @@ class FetchedRows:
                     self._num_hedged += 1
                     counters.add("hedges")
                     late.append(slot)
-        for slot in late:
-            self._queue(slot, self._jobs.appendleft)
+        if late:
+            self._queue(late, self._jobs.extendleft)
 
     def _work(self) -> None:
         is_new = True
