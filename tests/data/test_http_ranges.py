@@ -94,7 +94,7 @@ def good(handler):
     handler.wfile.write(part)
 
 
-def fetched(reader, url, start=1000, count=2_500_000):
+def fetched(reader, url, start=1000, count=1_300_000):
     buffer = bytearray(count)
     reader.fetch(url, start, Target(memoryview(buffer)))
     assert bytes(buffer) == DATA[start : start + count]
@@ -123,9 +123,10 @@ def to_the_end(handler):
 def in_drops(handler):
     part = handler.part()
     handler.begin(Content_Length=len(part))
-    for at in range(0, len(part), 600_000):
-        handler.wfile.write(part[at : at + 600_000])
-        time.sleep(0.15)
+    # A piece takes longer than the server may be silent, and it never is for so long.
+    for at in range(0, len(part), 250_000):
+        handler.wfile.write(part[at : at + 250_000])
+        time.sleep(0.12)
 
 
 def hanging_up(handler):
@@ -143,12 +144,13 @@ def test_every_kind_of_answer_is_read_without_a_retry(answer):
 
 
 def test_a_connection_is_used_again():
-    with serving(good) as (url, server), RangeReader(url) as reader:
-        seen = set()
+    before, seen = counters.retries, set()
+    with serving(good) as (url, server), RangeReader(url, 0.4) as reader:
         server.answer = lambda handler: (seen.add(handler.client_address), good(handler))
-        for start in range(5):
-            fetched(reader, url, start, 100_000)
+        for count in (1_300_000, 100, 70_000, 1_300_000, 1):
+            fetched(reader, url, 7, count)
     assert len(seen) == 1
+    assert counters.retries == before
 
 
 def test_a_server_that_knows_no_ranges_serves_beginnings_only():
@@ -177,7 +179,7 @@ def test_silence_ends_a_try_and_the_next_one_goes_on():
     before = counters.retries
     with serving(stalls_once) as (url, server), RangeReader(url, 0.3) as reader:
         fetched(reader, url)
-    assert [headers["Range"] for _, headers in server.asked] == ["bytes=1000-2500999", "bytes=301000-2500999"]
+    assert [headers["Range"] for _, headers in server.asked] == ["bytes=1000-1300999", "bytes=301000-1300999"]
     assert counters.retries == before + 1
 
 
