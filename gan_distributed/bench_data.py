@@ -149,7 +149,9 @@ def _memcpy_limit(seconds: float) -> float:
 
 def _raw_limit(url: str, manifest: "Manifest", num_threads: int, timeout_s: float, seconds: float) -> float:
     """Bytes a second that threads read in whole blocks into buffers of their own, unchecked."""
-    from gan_distributed.data import ranges, storage
+    from gan_distributed.data import storage
+    from gan_distributed.data.ranges import RangeReader
+    from gan_distributed.data.target import Target
 
     starts = manifest.block_starts - manifest.shard_starts[manifest.block_shards]
     turn, done, stop_at = itertools.count(), [0] * num_threads, time.perf_counter() + seconds
@@ -161,16 +163,17 @@ def _raw_limit(url: str, manifest: "Manifest", num_threads: int, timeout_s: floa
             record = manifest.shards[int(manifest.block_shards[block])]
             part = buffer[: int(manifest.block_lengths[block]) * manifest.row_bytes]
             place = record.data_offset + int(starts[block]) * manifest.row_bytes
-            ranges.fetch_into(storage.join(url, record.path), place, part, timeout_s)
+            reader.fetch(storage.join(url, record.path), place, Target(part))
             done[index] += len(part)
 
     threads = [threading.Thread(target=read, args=(index,)) for index in range(num_threads)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(done) / (time.perf_counter() - started)
+    with RangeReader(url, timeout_s) as reader:
+        started = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return sum(done) / (time.perf_counter() - started)
 
 
 def _judged(found: dict[str, Any], manifest: "Manifest", config: "DataConfig") -> tuple[str, str]:

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+# Imports are in no figure, so the one that gs:// brings comes now, as it does for the peers.
+import gcsfs  # noqa: F401
 import numpy as np
 
 from gan_distributed.config import DataConfig

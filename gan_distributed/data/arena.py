@@ -4,17 +4,29 @@ Slots are given out lowest first, and the array is touched only where blocks wer
 memory than the blocks in it.
 """
 
+import ctypes
 import heapq
+import mmap
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 
+import crc32c
 import numpy as np
+
+# np.unique imports it when it is first called, which would be while the first batch is waited for.
+import numpy.ma
 from numpy.typing import NDArray
 
 from gan_distributed.data.order import Indices
 from gan_distributed.data.shards import Rows
+from gan_distributed.data.target import PIECE_BYTES, NotWantedError, Read, Target
 from gan_distributed.errors import DataError
+
+# madvise(2), of Linux 5.14; where it is unknown, memory is found when it is written to.
+_POPULATE_WRITE = 23
+_libc = ctypes.CDLL(None)
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 class Slot:
@@ -27,16 +39,47 @@ class Slot:
         # Attempts begun, and those under way.
         self.num_begun = self.num_running = 0
 
+    def populate(self) -> None:
+        """Let the kernel find memory for the rows now; what is there stays. To be called when there is time."""
+        first = self.rows.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
+        _libc.madvise(first, self.rows.ctypes.data + self.rows.nbytes - first, _POPULATE_WRITE)
+
+
+class SlotTarget(Target):
+    """The rows of a block in their slot. Attempts write there in turn, none after one has finished.
+
+    crc: the crc32c of what this attempt wrote, taken while it is in the processor's cache.
+    """
+
+    def __init__(self, slot: Slot, rows: Rows) -> None:
+        super().__init__(rows.reshape(-1).data)
+        self._slot, self.crc = slot, 0
+
+    def while_waiting(self) -> None:
+        """Have the memory found that the bytes will need."""
+        self._slot.populate()
+
+    def fill(self, read: Read, most: int = PIECE_BYTES) -> int | None:
+        """Let `read` write the next bytes. Raises NotWantedError where another attempt was quicker."""
+        start = self.num_filled
+        # Under the lock: a late attempt must not write into a slot that was given to another block.
+        with self._slot.lock:
+            if self._slot.is_done:
+                raise NotWantedError
+            count = super().fill(read, most)
+        self.crc = crc32c.crc32c(self._buffer[start : self.num_filled], self.crc)
+        return count
+
 
 class Arena:
     """Slots for blocks, with the blocks that are wanted, held, or kept because there is room.
 
     budget: slots that may be filled ahead of need. More are used only where a batch cannot do without.
-    start_fetch: called with a Slot, on the thread that wanted the block; the answer comes to `arrived` or `failed`.
+    start_fetch: called with slots, on a thread that made room for them; the answers come to `arrived` or `failed`.
     """
 
     def __init__(
-        self, num_slots: int, budget: int, slot_rows: int, row_bytes: int, start_fetch: Callable[[Slot], None]
+        self, num_slots: int, budget: int, slot_rows: int, row_bytes: int, start_fetch: Callable[[list[Slot]], None]
     ) -> None:
         self.rows: NDArray[np.uint8] = np.empty((num_slots * slot_rows, row_bytes), np.uint8)
         self._labels: NDArray[np.int64] = np.zeros(num_slots * slot_rows, np.int64)
@@ -64,8 +107,7 @@ class Arena:
                 if self._users[block] == 1 and block not in self._slots:
                     self._pending.append(block)
             started = self._assign()
-        for slot in started:
-            self._start_fetch(slot)
+        self._start_fetch(started)
 
     def hold(self, blocks: Indices) -> Indices:
         """The address of each block's first row; a block that has no slot yet gets one, within the budget or not."""
@@ -75,8 +117,7 @@ class Arena:
                 self._pending.remove(block)
             started = [self._give(block) for block in waiting]
             found = np.array([self._slots[block] for block in blocks.tolist()], np.int64)
-        for slot in started:
-            self._start_fetch(slot)
+        self._start_fetch(started)
         return found * self._slot_rows
 
     def drop(self, blocks: Indices) -> None:
@@ -91,8 +132,7 @@ class Arena:
                     else:
                         self._pending.remove(block)
             started = self._assign()
-        for slot in started:
-            self._start_fetch(slot)
+        self._start_fetch(started)
 
     def missing(self, addresses: Indices) -> list[Slot]:
         """The slots of these rows whose blocks are not there yet; raises what a fetch failed with."""
@@ -121,8 +161,7 @@ class Arena:
             self._is_there[number] = True
             started = self._assign()
             self._changed.notify_all()
-        for other in started:
-            self._start_fetch(other)
+        self._start_fetch(started)
 
     def failed(self, error: BaseException) -> None:
         """A block cannot be had: whoever waits for any is told."""

@@ -48,10 +48,13 @@ def protocol(url: str) -> str:
 
 
 class Attempts:
-    """The tries of one action: waits between them with full jitter, until a deadline."""
+    """The tries of one action: waits between them with full jitter, until a deadline.
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    sleep: waits for seconds, or less where there is nothing to wait for any more.
+    """
+
+    def __init__(self, url: str, sleep: Callable[[float], object] = time.sleep) -> None:
+        self._url, self._sleep = url, sleep
         self._deadline = time.monotonic() + RETRY_DEADLINE_S
         self._backoff = _FIRST_BACKOFF_S
 
@@ -66,7 +69,7 @@ class Attempts:
         if not is_transient(error) or time.monotonic() + self._backoff > self._deadline:
             raise explained(self._url, error) from error
         counters.add("retries")
-        time.sleep(random.uniform(0, self._backoff))
+        self._sleep(random.uniform(0, self._backoff))
         self._backoff = min(2 * self._backoff, _LONGEST_BACKOFF_S)
 
 
@@ -102,8 +105,9 @@ def is_transient(error: Exception) -> bool:
         return status in (408, 429) or status >= 500
     if isinstance(error, OSError):
         return error.errno not in _FINAL_ERRNOS
-    # aiohttp's and botocore's connection errors do not derive from OSError.
-    return type(error).__module__.split(".")[0] in ("aiohttp", "botocore", "urllib3", "requests", "asyncio")
+    # These libraries' errors of a connection do not all derive from OSError.
+    libraries = ("http", "aiohttp", "botocore", "urllib3", "requests", "asyncio")
+    return type(error).__module__.split(".")[0] in libraries
 
 
 def explained(url: str, error: Exception) -> StorageError:

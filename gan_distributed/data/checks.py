@@ -9,9 +9,11 @@ import crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from gan_distributed.data import storage
+from gan_distributed.data import ranges, storage
 from gan_distributed.data.manifest import FileRecord, Manifest
+from gan_distributed.data.ranges import RangeReader
 from gan_distributed.data.shards import LABELS_OFFSET
+from gan_distributed.data.target import Target
 from gan_distributed.errors import DataError
 
 T = TypeVar("T")
@@ -23,11 +25,11 @@ _WHOLE_LABELS_BYTES = 16 << 20
 class Checks:
     """Checksums and labels of a data set that is elsewhere; reading them begins at once, on a thread of its own."""
 
-    def __init__(self, url: str, manifest: Manifest) -> None:
-        self._url, self._manifest = url, manifest
+    def __init__(self, url: str, manifest: Manifest, reader: RangeReader) -> None:
+        self._url, self._manifest, self._reader = url, manifest, reader
         self._crcs: Future[NDArray[np.uint32]] = Future()
         self._labels: Future[NDArray[np.int64] | None] = Future()
-        _in_background(self._crcs, lambda: read_crcs(url, manifest))
+        _in_background(self._crcs, lambda: read_crcs(url, manifest, reader.read))
         _in_background(self._labels, self._read_labels)
 
     def crc_of(self, block: int) -> int:
@@ -43,8 +45,8 @@ class Checks:
         labels = self._labels.result()
         if labels is not None:
             return labels[first : first + count]
-        start = LABELS_OFFSET + 8 * first
-        raw = storage.read_range(storage.join(self._url, record.path), start, start + 8 * count)
+        raw = bytearray(8 * count)
+        self._reader.fetch(storage.join(self._url, record.path), LABELS_OFFSET + 8 * first, Target(memoryview(raw)))
         return np.frombuffer(raw, dtype="<i8").astype(np.int64, copy=False)
 
     def settle(self) -> None:
@@ -56,7 +58,7 @@ class Checks:
         record = self._manifest.labels
         if record is None or record.bytes > _WHOLE_LABELS_BYTES:
             return None
-        data = _read(self._url, record)
+        data = _read(self._url, record, self._reader.read)
         return np.frombuffer(data[LABELS_OFFSET:], dtype="<i8").astype(np.int64, copy=False)
 
 
@@ -67,13 +69,13 @@ def crc_with_labels(crc_of_rows: int, labels: NDArray[np.int64] | None) -> int:
     return int(crc32c.crc32c(np.ascontiguousarray(labels, dtype="<i8").data, crc_of_rows))
 
 
-def read_crcs(url: str, manifest: Manifest) -> NDArray[np.uint32]:
-    """The checksum of every block, uint32 [num_blocks]."""
-    return np.frombuffer(_read(url, manifest.blocks), dtype="<u4")
+def read_crcs(url: str, manifest: Manifest, read: Callable[[str], bytes] = ranges.read_bytes) -> NDArray[np.uint32]:
+    """The checksum of every block, uint32 [num_blocks]; read: gives all bytes of an object."""
+    return np.frombuffer(_read(url, manifest.blocks, read), dtype="<u4")
 
 
-def _read(url: str, record: FileRecord) -> bytes:
-    data = storage.read_bytes(storage.join(url, record.path))
+def _read(url: str, record: FileRecord, read: Callable[[str], bytes]) -> bytes:
+    data = read(storage.join(url, record.path))
     if len(data) != record.bytes:
         raise DataError(f"{url}: {record.path} has {len(data)} bytes, the manifest says {record.bytes}")
     return data

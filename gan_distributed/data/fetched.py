@@ -3,23 +3,27 @@
 A block that is late is asked for a second time; the first answer counts.
 """
 
+import contextlib
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from gan_distributed.data import ranges, storage
-from gan_distributed.data.arena import Arena, Slot
+from gan_distributed.data import storage
+from gan_distributed.data.arena import Arena, Slot, SlotTarget
 from gan_distributed.data.attempts import counters
 from gan_distributed.data.cache import BlockCache
 from gan_distributed.data.checks import Checks, crc_with_labels
 from gan_distributed.data.manifest import Manifest
 from gan_distributed.data.order import Indices
+from gan_distributed.data.ranges import RangeReader
 from gan_distributed.data.shards import Rows, damaged
+from gan_distributed.data.target import NotWantedError
 from gan_distributed.errors import GanError
 
 # A second request goes out when a block takes so many times as long as 95% of the last ones, at most for this share.
@@ -37,10 +41,6 @@ class Room:
     budget: int
 
 
-class _OvertakenError(Exception):
-    """Another attempt brought the block, or the stream is closed."""
-
-
 class FetchedRows:
     """A Store of blocks that come from elsewhere."""
 
@@ -53,11 +53,11 @@ class FetchedRows:
         timeout_s: float,
         cache: BlockCache | None = None,
     ) -> None:
-        self._url, self._manifest = url, manifest
-        self._timeout_s, self._cache = timeout_s, cache
+        self._url, self._manifest, self._cache = url, manifest, cache
         self._source = "cache" if storage.local_path(url) is not None else "bucket"
         self.bytes_read: Counter[str] = Counter()
-        self._checks = Checks(url, manifest)
+        self._reader = RangeReader(url, timeout_s)
+        self._checks = Checks(url, manifest, self._reader)
         self._arena = Arena(room.num_slots, room.budget, manifest.block_rows, manifest.row_bytes, self._start)
         self.rows = self._arena.rows
         self._jobs: deque[Slot] = deque()
@@ -65,11 +65,10 @@ class FetchedRows:
         self._num_fetched = self._num_hedged = 0
         self._is_closed = False
         self._has_jobs = threading.Condition()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"fetch-{index}", daemon=True) for index in range(num_threads)
-        ]
-        for thread in self._threads:
-            thread.start()
+        # Threads are made when there is work that none is free for, each by the one before it.
+        self._most_threads, self._num_threads, self._num_idle = num_threads, 0, 0
+        self._is_growing = False
+        self._threads: list[threading.Thread] = []
 
     def want(self, blocks: Indices) -> None:
         """Begin to fetch blocks as room allows, in their order."""
@@ -92,7 +91,7 @@ class FetchedRows:
         started = time.monotonic()
         while missing := self._arena.missing(addresses):
             if self._is_closed:
-                raise _OvertakenError
+                raise NotWantedError
             late_s = started + self._late_s() - time.monotonic()
             if late_s <= 0:
                 self._hedge(missing)
@@ -103,6 +102,7 @@ class FetchedRows:
         with self._has_jobs:
             self._is_closed = True
             self._has_jobs.notify_all()
+        self._reader.stop()
         self._arena.wake()
 
     def close(self) -> None:
@@ -111,11 +111,32 @@ class FetchedRows:
         for thread in self._threads:
             thread.join()
         self._checks.settle()
+        self._reader.close()
 
-    def _start(self, slot: Slot) -> None:
+    def _start(self, slots: list[Slot]) -> None:
+        if slots:
+            self._queue(slots, self._jobs.extend)
+
+    def _queue(self, slots: list[Slot], put: Callable[[list[Slot]], None]) -> None:
         with self._has_jobs:
-            self._jobs.append(slot)
-            self._has_jobs.notify()
+            put(slots)
+            self._has_jobs.notify(len(slots))
+            is_grown = not self._is_growing and self._grows()
+        if is_grown:
+            self._start_thread()
+
+    def _grows(self) -> bool:
+        """Whether there is to be one more thread; called under the lock."""
+        self._is_growing = (
+            len(self._jobs) > self._num_idle and self._num_threads < self._most_threads and not self._is_closed
+        )
+        self._num_threads += self._is_growing
+        return self._is_growing
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"fetch-{len(self._threads)}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def _late_s(self) -> float:
         if len(self._seconds) < 8:
@@ -123,6 +144,7 @@ class FetchedRows:
         return max(0.05, _LATE_FACTOR * float(np.quantile(list(self._seconds), 0.95)))
 
     def _hedge(self, missing: list[Slot]) -> None:
+        late = []
         with self._has_jobs:
             for slot in missing:
                 is_allowed = self._num_hedged < 1 + _HEDGED_SHARE * self._num_fetched
@@ -130,19 +152,29 @@ class FetchedRows:
                 if slot.num_begun == 1 and slot not in self._jobs and is_allowed:
                     self._num_hedged += 1
                     counters.add("hedges")
-                    self._jobs.appendleft(slot)
-                    self._has_jobs.notify()
+                    late.append(slot)
+        if late:
+            self._queue(late, self._jobs.extendleft)
 
     def _work(self) -> None:
+        is_new = True
         while True:
             with self._has_jobs:
                 while not self._jobs and not self._is_closed:
+                    self._num_idle += 1
                     self._has_jobs.wait()
+                    self._num_idle -= 1
                 if self._is_closed:
                     return
                 slot = self._jobs.popleft()
                 slot.num_begun += 1
                 slot.num_running += 1
+                is_grown = is_new and self._grows()
+            if is_grown:
+                # Where the system allows no more threads, those that there are do.
+                with contextlib.suppress(RuntimeError):
+                    self._start_thread()
+            is_new = False
             error = self._attempt(slot)
             with self._has_jobs:
                 slot.num_running -= 1
@@ -155,7 +187,7 @@ class FetchedRows:
         """Bring one block; returns why it could not be brought."""
         try:
             self._bring(slot)
-        except _OvertakenError:
+        except NotWantedError:
             return None
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
             return error
@@ -163,10 +195,14 @@ class FetchedRows:
 
     def _bring(self, slot: Slot) -> None:
         rows = slot.rows[: int(self._manifest.block_lengths[slot.block])]
-        if self._cache is not None and slot.num_begun == 1 and self._cache.read(slot.block, rows):
-            if self._finish(slot, rows, crc32c.crc32c(rows.reshape(-1).data), "cache"):
+        if self._cache is not None and slot.num_begun == 1:
+            with slot.lock:
+                # A second request may have been quicker.
+                is_kept = not slot.is_done and self._cache.read(slot.block, rows)
+            if is_kept and self._finish(slot, rows, crc32c.crc32c(rows.reshape(-1).data), "cache"):
                 return
-            self._cache.forget(slot.block)
+            if is_kept:
+                self._cache.forget(slot.block)
         # A wrong block is fetched once more, from its first byte.
         for _ in range(2):
             started = time.monotonic()
@@ -183,29 +219,18 @@ class FetchedRows:
         shard = int(manifest.block_shards[slot.block])
         record = manifest.shards[shard]
         within = int(manifest.block_starts[slot.block]) - int(manifest.shard_starts[shard])
-        start = record.data_offset + within * manifest.row_bytes
-        target, at, crc = rows.reshape(-1).data, 0, 0
-
-        def accept(piece: ranges.Piece) -> None:
-            nonlocal at, crc
-            crc = crc32c.crc32c(piece, crc)
-            # Under the lock: a late attempt must not write into a slot that was given to another block.
-            with slot.lock:
-                if slot.is_done or self._is_closed:
-                    raise _OvertakenError
-                target[at : at + len(piece)] = piece
-            at += len(piece)
-
-        place = storage.join(self._url, record.path)
-        ranges.fetch(place, start, start + rows.nbytes, accept, self._timeout_s)
-        return crc
+        target = SlotTarget(slot, rows)
+        self._reader.fetch(
+            storage.join(self._url, record.path), record.data_offset + within * manifest.row_bytes, target
+        )
+        return target.crc
 
     def _finish(self, slot: Slot, rows: Rows, crc: int, source: str) -> bool:
         """Hand the block over if it is what its checksum says."""
         labels, wanted = self._checks.labels_of(slot.block), self._checks.crc_of(slot.block)
         with slot.lock:
             if slot.is_done:
-                raise _OvertakenError
+                raise NotWantedError
             if slot.num_begun > 1:
                 # Another attempt wrote here, too.
                 crc = crc32c.crc32c(rows.reshape(-1).data)

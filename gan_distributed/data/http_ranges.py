@@ -1,26 +1,16 @@
-"""Ranges of objects over HTTP, on the calling thread: connections that are kept, silence that is noticed."""
+"""Ranges of objects over HTTP, received straight into the memory they are for; silence is noticed."""
 
-import os
-import threading
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import contextlib
+import select
+import socket
+import ssl
+from functools import partial
 
-import urllib3
+from gan_distributed.data.http_client import Answer, Connections, Request
+from gan_distributed.data.target import PIECE_BYTES, Target
 
-_CONNECT_TIMEOUT_S = 5.0
-# As many connections to a host are kept as threads may use at a time.
-_KEPT_CONNECTIONS = 64
 _SAID_BYTES = 300
-
-
-@dataclass(frozen=True)
-class Request:
-    """Where an object is, and the headers that let one read it."""
-
-    url: str
-    headers: Mapping[str, str]
+_SCRATCH_BYTES = 1 << 16
 
 
 class HttpStatusError(OSError):
@@ -31,59 +21,98 @@ class HttpStatusError(OSError):
         self.status = status
 
 
-def http_pieces(request: Request, start: int, stop: int, piece_bytes: int, timeout_s: float) -> Iterator[bytes]:
-    """Bytes start to stop (exclusive), in order. Ends early where the connection does, raises where it fails.
+def read_whole(connections: Connections, request: Request, timeout_s: float) -> bytes:
+    """All bytes of one object."""
+    headers = {**request.headers, "Accept-Encoding": "identity"}
+    with connections.get(Request(request.url, headers), timeout_s) as answer:
+        if answer.head.status != 200:
+            raise _refusal(answer)
+        return answer.head.read()
 
-    timeout_s: how long the server may be silent.
+
+def read_range(connections: Connections, request: Request, start: int, target: Target, timeout_s: float) -> None:
+    """Fill what the target misses, from byte `start` of the object on; one try of it.
+
+    timeout_s: how long the server may be silent. What came before an error is in the target, and counts.
     """
-    answer = _pool(request.url).request(
-        "GET",
-        request.url,
-        headers={**request.headers, "Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"},
-        preload_content=False,
-        # What came before a connection ended is kept; that it is short is noticed below.
-        enforce_content_length=False,
-        timeout=urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=timeout_s),
-        retries=urllib3.Retry(total=None, connect=0, read=0, redirect=3, status=0, other=0, raise_on_status=False),
-    )
-    is_read = False
-    try:
-        if answer.status == 200 and start > 0:
+    stop = start + target.num_missing
+    headers = {**request.headers, "Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
+    with connections.get(Request(request.url, headers), timeout_s, target.while_waiting) as answer:
+        head = answer.head
+        if head.status == 200 and start > 0:
             raise HttpStatusError(416, "the server knows no ranges (Range: bytes=…)")
-        if answer.status not in (200, 206):
-            said = answer.read(_SAID_BYTES).decode("utf-8", "replace")
-            raise HttpStatusError(answer.status, " ".join(said.split()))
-        left = stop - start
-        while left:
-            piece = answer.read(min(piece_bytes, left))
-            if not piece:
-                raise OSError(f"the connection ended {left} bytes early")
-            left -= len(piece)
-            yield piece
-        is_read = answer.status == 206
-    finally:
-        # What is not read to its end cannot be used again.
-        if is_read:
-            answer.release_conn()
-        else:
-            answer.close()
+        if head.status not in (200, 206):
+            raise _refusal(answer)
+        length = head.length
+        # What comes in chunks, or ends with its connection, is http.client's to take apart.
+        if length is None or answer.connection.sock is None:
+            _copy(answer, target)
+            return
+        is_all = length == target.num_missing
+        _receive(answer, target, min(length, target.num_missing), timeout_s)
+        if target.num_missing:
+            raise OSError(f"the answer ended {target.num_missing} bytes early")
+        if is_all:
+            head.close()
 
 
-_lock = threading.Lock()
-_pools: dict[tuple[int, str | None], urllib3.PoolManager] = {}
+def _receive(answer: Answer, target: Target, left: int, timeout_s: float) -> None:
+    """Take the body off the socket as it comes: the kernel's copy into the target is the only one."""
+    head, sock = answer.head, answer.connection.sock
+    # Its first bytes may have come along with the headers.
+    buffered = min(left, len(head.fp.peek()))
+    while buffered:
+        count = target.fill(head.fp.readinto, buffered) or 0
+        left, buffered = left - count, buffered - count
+    encrypted = sock if isinstance(sock, ssl.SSLSocket) else None
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    sock.settimeout(0)
+    expected = 1
+    while left:
+        if encrypted is None and expected != min(left, PIECE_BYTES):
+            # To be woken once a piece, not once a packet.
+            expected = min(left, PIECE_BYTES)
+            _expect(sock, expected)
+        # Of an encrypted stream, bytes may lie in the process already.
+        is_there = encrypted is not None and encrypted.pending() > 0
+        is_there = is_there or bool(poll.poll(1000 * timeout_s))
+        got = target.fill(partial(_received, sock), left)
+        if got == 0:
+            raise OSError(f"the connection ended {left} bytes early")
+        if got is None and not is_there:
+            raise TimeoutError(f"the server was silent for {timeout_s:g} s")
+        left -= got or 0
+    if expected != 1:
+        _expect(sock, 1)
 
 
-def _pool(url: str) -> urllib3.PoolManager:
-    place = urllib.parse.urlsplit(url)
-    is_direct = place.hostname is None or urllib.request.proxy_bypass(place.hostname)
-    proxy = None if is_direct else urllib.request.getproxies().get(place.scheme)
-    # A process that was forked must not share its parent's connections.
-    key = os.getpid(), proxy
-    with _lock:
-        if key not in _pools:
-            _pools[key] = (
-                urllib3.ProxyManager(proxy, maxsize=_KEPT_CONNECTIONS)
-                if proxy
-                else urllib3.PoolManager(maxsize=_KEPT_CONNECTIONS)
-            )
-        return _pools[key]
+def _received(sock: socket.socket, part: memoryview) -> int | None:
+    count = 0
+    with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
+        while count < len(part):
+            got = sock.recv_into(part[count:])
+            count += got
+            # Encrypted bytes come by 16 KiB; of others, all that are there.
+            if got == 0 or not isinstance(sock, ssl.SSLSocket):
+                return count
+    return count or None
+
+
+def _expect(sock: socket.socket, num_bytes: int) -> None:
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, num_bytes)
+
+
+def _copy(answer: Answer, target: Target) -> None:
+    scratch = memoryview(bytearray(_SCRATCH_BYTES))
+    while target.num_missing:
+        count = answer.head.readinto(scratch[: target.num_missing])
+        if count == 0:
+            raise OSError(f"the connection ended {target.num_missing} bytes early")
+        target.fill_from(scratch[:count])
+
+
+def _refusal(answer: Answer) -> HttpStatusError:
+    said = answer.head.read(_SAID_BYTES).decode("utf-8", "replace")
+    return HttpStatusError(answer.head.status, " ".join(said.split()))

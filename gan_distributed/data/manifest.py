@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from gan_distributed.data import storage
+from gan_distributed.data import ranges, storage
 from gan_distributed.errors import DataError, MissingError
 
 FORMAT_VERSION = 1
@@ -182,7 +182,7 @@ def load_manifest(url: str, fingerprint: str | None = None) -> Manifest:
     """Read and check the manifest of the data set at `url`: the newest, or the one with a fingerprint."""
     place = storage.join(url, f"manifests/{fingerprint}.json" if fingerprint else MANIFEST_NAME)
     try:
-        found = storage.read_bytes(place)
+        found = ranges.read_bytes(place)
     except MissingError as error:
         if fingerprint:
             raise DataError(

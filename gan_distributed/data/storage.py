@@ -194,14 +194,21 @@ def configure(url: str, options: Mapping[str, Any]) -> None:
 _options: dict[str, dict[str, Any]] = {}
 
 
-def open_filesystem(url: str, **more: Any) -> tuple[Any, str]:
-    """Fsspec's filesystem for a URL, and the path in it."""
+def options_for(url: str) -> dict[str, Any]:
+    """What was configured for a URL."""
     place = absolute(url)
+    found: dict[str, Any] = {}
     for below, options in _options.items():
         if place == below or place.startswith(below + "/"):
-            more = {**options, **more}
+            found = {**options, **found}
+    return found
+
+
+def open_filesystem(url: str, **more: Any) -> tuple[Any, str]:
+    """Fsspec's filesystem for a URL, and the path in it."""
+    more = {**options_for(url), **more}
     try:
-        filesystem, path = url_to_fs(place, use_listings_cache=False, **more)
+        filesystem, path = url_to_fs(absolute(url), use_listings_cache=False, **more)
     except ImportError as error:
         extra = _EXTRAS.get(protocol(url))
         mend = f"pip install 'gan-distributed[{extra}]'" if extra else "install the package it names"

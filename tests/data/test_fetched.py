@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("fault", ["503", "429", "reset", "truncated", "wrong", "stall"])
 def test_each_fault_once_a_block_is_got_over(folder, fault):
-    before = counters.retries + counters.mismatches
+    before = counters.retries + counters.mismatches + counters.hedges
     # Stalls take their time, so only two of the blocks do.
     stalled = iter(range(2))
 
@@ -72,7 +73,7 @@ def test_each_fault_once_a_block_is_got_over(folder, fault):
 
     with faulty_server(folder, script) as (url, _):
         assert_is_whole(*read(url, read_timeout_s=1.0))
-    assert counters.retries + counters.mismatches > before
+    assert counters.retries + counters.mismatches + counters.hedges > before
 
 
 def test_a_mix_of_faults_is_got_over(folder):
@@ -145,6 +146,42 @@ def test_a_block_that_is_late_is_asked_for_twice(folder, monkeypatch):
     assert counters.hedges > before
     assert max(asked) == 2
     assert sorted(asked)[len(asked) // 2] == 1
+
+
+def test_close_does_not_wait_for_a_silent_store(folder):
+    manifest = load_manifest(str(folder))
+    before = {thread.name for thread in threading.enumerate()}
+    silent = threading.Event()
+
+    def script(path, number):
+        if "00001" in path:
+            silent.set()
+            return "stall"
+        return None
+
+    with faulty_server(folder, script) as (url, _):
+        order = Order(manifest.block_lengths, 3, 8, 2)
+        stream = Stream(url, manifest, order, DataConfig(num_lanes=8, window_blocks=2), BATCH, 0, 1)
+        stream.start(0)
+        assert silent.wait(10)
+        started = time.monotonic()
+        stream.close()
+        assert time.monotonic() - started < 2
+        ours = {thread.name for thread in threading.enumerate()} - before
+        assert not {name for name in ours if name.startswith(("fetch-", "gather-", "checks"))}
+
+
+def test_threads_are_made_as_they_are_needed(folder):
+    manifest = load_manifest(str(folder))
+    with faulty_server(folder, lambda path, number: None) as (url, _):
+        order = Order(manifest.block_lengths, 3, 8, 2)
+        config = DataConfig(num_lanes=8, window_blocks=2, fetch_threads=64)
+        stream = Stream(url, manifest, order, config, BATCH, 0, 1)
+        assert not stream._store._threads
+        stream.start(0)
+        stream.next()
+        assert 0 < len(stream._store._threads) <= len(manifest.block_lengths)
+        stream.close()
 
 
 _MEASURE = """

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_distributed.config import DataConfig
-from gan_distributed.data import attempts, ranges, storage
+from gan_distributed.data import attempts, storage
 from gan_distributed.data.fetched import FetchedRows
 from gan_distributed.data.mapped import MappedRows
 from gan_distributed.data.order import Order, rank_positions
+from gan_distributed.data.ranges import RangeReader
 from gan_distributed.data.stream import Stream
 from gan_distributed.errors import DataError, MissingError
 
@@ -182,18 +183,25 @@ def test_damaged_labels_are_found_too(tmp_path, kind):
 def test_a_wrong_block_is_fetched_once_more(tmp_path, monkeypatch):
     url = place_of("memory", tmp_path)
     manifest = write_dataset(url)
-    fetch, spoiled = ranges.fetch, []
+    fetch, spoiled = RangeReader.fetch, []
 
-    def flaky(place, start, stop, accept, timeout_s):
-        def spoil(piece):
-            if not spoiled:
-                spoiled.append(place)
-                piece = bytes([piece[0] ^ 1]) + bytes(piece[1:])
-            accept(piece)
+    def flaky(self, place, start, target):
+        fill = target.fill
 
-        fetch(place, start, stop, spoil, timeout_s)
+        def fill_wrong(read, most):
+            def read_wrong(part):
+                count = read(part)
+                if not spoiled:
+                    spoiled.append(place)
+                    part[0] ^= 1
+                return count
 
-    monkeypatch.setattr(ranges, "fetch", flaky)
+            return fill(read_wrong, most)
+
+        target.fill = fill_wrong
+        fetch(self, place, start, target)
+
+    monkeypatch.setattr(RangeReader, "fetch", flaky)
     before = attempts.counters.mismatches
     rows, labels = blobs(300)
     found = batches(stream_of(url, manifest), 0, 13)
