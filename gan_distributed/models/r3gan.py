@@ -35,6 +35,23 @@ def _widths(width: int, resolution: int) -> list[int]:
     return [max(1, width // max(1, size // _WIDE_UP_TO)) for size in sizes]
 
 
+class Pointwise(nn.Conv2d):
+    """A 1 x 1 convolution as a matrix product over pixels, laid out as channels last.
+
+    The penalties' second derivative is then of matrix products; that of a convolution transposes activations. A step
+    with R1 and R2 took a quarter to a third less time on a CPU core; not yet measured on a GPU.
+    """
+
+    def __init__(self, above: int, below: int, *, bias: bool = False) -> None:
+        super().__init__(above, below, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float [N, above, H, W].   Returns [N, below, H, W]."""
+        # [N, H, W, below]
+        y = functional.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias)
+        return y.movedim(-1, 1)
+
+
 class Block(nn.Module):
     """x + a bottleneck turned inside out: 1 x 1 to twice the channels, 3 x 3 in groups of 16, 1 x 1 back."""
 
@@ -42,9 +59,9 @@ class Block(nn.Module):
         super().__init__()
         inner = _EXPANSION * channels
         groups = inner // math.gcd(inner, _GROUP_CHANNELS)
-        self.expand = nn.Conv2d(channels, inner, 1)
+        self.expand = Pointwise(channels, inner, bias=True)
         self.mix = nn.Conv2d(inner, inner, 3, padding=1, groups=groups)
-        self.contract = nn.Conv2d(inner, channels, 1, bias=False)
+        self.contract = Pointwise(inner, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [N, channels, H, W]; the same shape comes back."""
@@ -59,7 +76,7 @@ def _blocks(channels: int) -> nn.Sequential:
 
 
 def _projection(above: int, below: int) -> nn.Module:
-    return nn.Identity() if above == below else nn.Conv2d(above, below, 1, bias=False)
+    return nn.Identity() if above == below else Pointwise(above, below)
 
 
 class Generator(nn.Module):
@@ -74,7 +91,7 @@ class Generator(nn.Module):
         self.modulate = nn.Linear(config.latent_dim + embedding_dim, widths[0], bias=False)
         self.stages = nn.ModuleList(_blocks(width) for width in widths)
         self.projections = nn.ModuleList(map(_projection, widths, widths[1:]))
-        self.to_image = nn.Conv2d(widths[-1], channels, 1, bias=False)
+        self.to_image = Pointwise(widths[-1], channels)
 
     def forward(self, z: Tensor, labels: Tensor, context: BatchContext | None = None) -> Tensor:  # noqa: ARG002
         """z: float [N, latent_dim].   labels: int64 [N], read where there are classes.   Returns [N, C, H, W]."""
@@ -99,7 +116,7 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = _widths(config.discriminator_channels or _CHANNELS, resolution)[::-1]
         last = widths[-1]
-        self.from_image = nn.Conv2d(channels, widths[0], 1, bias=False)
+        self.from_image = Pointwise(channels, widths[0])
         self.stages = nn.ModuleList(_blocks(width) for width in widths)
         self.projections = nn.ModuleList(map(_projection, widths, widths[1:]))
         self.basis = nn.Conv2d(last, last, _FIRST_SIZE, groups=last, bias=False)

@@ -10,6 +10,7 @@ from toy_families import training_context
 from gan_distributed.models.attention import SelfAttention
 from gan_distributed.models.initialization import fan_in_normal, orthogonal, start_network, xavier_uniform
 from gan_distributed.models.layers import BatchContext, BatchNorm, ConditionalBatchNorm, Groups
+from gan_distributed.models.r3gan import Pointwise
 from gan_distributed.models.resampling import (
     downsample_binomial,
     downsample_mean,
@@ -44,6 +45,18 @@ def test_resampling_is_twice_differentiable_and_keeps_flat_pictures(resample):
     flat = resample(torch.ones(1, 1, 8, 8))
     # At the border zeros come in.
     assert torch.equal(flat[:, :, 1:-1, 1:-1], torch.ones_like(flat[:, :, 1:-1, 1:-1]))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_pointwise_is_a_convolution(bias):
+    layer = Pointwise(3, 5, bias=bias).double()
+    for x in (
+        numbers(2, 3, 4, 4),
+        numbers(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
+        numbers(0, 3, 4, 4),
+    ):
+        torch.testing.assert_close(layer(x), functional.conv2d(x, layer.weight, layer.bias))
+    assert layer(numbers(2, 3, 4, 4)).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_conditional_batch_norm_is_batch_norm_with_a_scale_and_an_offset_a_class():
