@@ -124,6 +124,23 @@ def test_penalties_together_are_the_sum_of_each():
     assert min(found) > 0
 
 
+@pytest.mark.parametrize("loss", ["bce", "rpgan"])
+def test_the_discriminator_sees_augmented_images_only_in_both_phases(loss):
+    state, step = started(config_for(loss, 0.0, **{"augment.policy": ["cutout"], "augment.p": 1.0}))
+    seen, made = [], []
+    state.discriminator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
+    state.generator.register_forward_hook(lambda module, inputs, images: made.append(images.detach()))
+    take(step, 0)
+    # Real and fake, then fake and, where they are paired, real.
+    assert len(seen) == (4 if loss == "rpgan" else 3)
+    for images in seen:
+        assert ((images == 0).all(1).sum((1, 2)) >= (32 // 4) ** 2).all()
+    for images in made:
+        assert not (images == 0).any()
+    # Other squares in each phase.
+    assert not (seen[1] == 0).equal(seen[2] == 0)
+
+
 def test_the_gradient_penalty_is_taken_between_each_real_and_its_fake():
     values = {"model.discriminator_batch_norm": False, "loss.gp_weight": 1.0}
     state, step = started(config_for("wgan", 0.0, **values))
