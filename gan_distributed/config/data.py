@@ -14,7 +14,7 @@ class DataConfig(Section):
     num_lanes: PositiveInt = Field(64, description="parts that the data set is cut into; the most workers there can be")
     window_blocks: PositiveInt = Field(4, description="blocks of a lane that are shuffled together")
     memory_bytes: PositiveInt = Field(2 << 30, description="bytes of blocks that one worker may hold when it streams")
-    fetch_threads: PositiveInt = Field(16, description="concurrent reads from a bucket, a worker")
+    fetch_threads: PositiveInt = Field(16, description="most concurrent reads from a bucket, a worker")
     gather_threads: int = Field(1, ge=0, le=64, description="threads that gather batches ahead; 0: the caller's own")
     map_local: bool = Field(True, description="map shards on a local disk into memory; off for slow network disks")
     cache_bytes: int = Field(0, ge=0, description="bytes of blocks kept on a node's disk for its ranks; 0: off")

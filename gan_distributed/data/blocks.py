@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from gan_distributed.data import storage
 from gan_distributed.data.checks import Checks
 from gan_distributed.data.manifest import Manifest
+from gan_distributed.data.ranges import RangeReader
 from gan_distributed.data.shards import Rows, block_crc, damaged
+from gan_distributed.data.target import Target
 
 _AHEAD = 4
 
@@ -31,12 +33,12 @@ class Block:
 
 def read_blocks(url: str, manifest: Manifest, blocks: Sequence[int]) -> Iterator[Block]:
     """These blocks in turn, a few fetched ahead. Raises DataError where a block's bytes are damaged."""
-    checks = Checks(url, manifest)
-    with ThreadPoolExecutor(_AHEAD, thread_name_prefix="blocks") as pool:
+    with RangeReader(url) as reader, ThreadPoolExecutor(_AHEAD, thread_name_prefix="blocks") as pool:
+        checks = Checks(url, manifest, reader)
         coming: deque[Future[Block]] = deque()
         try:
             for block in blocks:
-                coming.append(pool.submit(_read_block, url, manifest, checks, block))
+                coming.append(pool.submit(_read_block, url, manifest, reader, checks, block))
                 if len(coming) > _AHEAD:
                     yield coming.popleft().result()
             while coming:
@@ -47,13 +49,13 @@ def read_blocks(url: str, manifest: Manifest, blocks: Sequence[int]) -> Iterator
             checks.settle()
 
 
-def _read_block(url: str, manifest: Manifest, checks: Checks, block: int) -> Block:
+def _read_block(url: str, manifest: Manifest, reader: RangeReader, checks: Checks, block: int) -> Block:
     shard = int(manifest.block_shards[block])
     first, count = int(manifest.block_starts[block]), int(manifest.block_lengths[block])
     record = manifest.shards[shard]
     start = record.data_offset + (first - int(manifest.shard_starts[shard])) * manifest.row_bytes
-    raw = storage.read_range(storage.join(url, record.path), start, start + count * manifest.row_bytes)
-    rows = np.frombuffer(raw, np.uint8).reshape(count, manifest.height, manifest.width, manifest.channels)
+    rows = np.empty((count, manifest.height, manifest.width, manifest.channels), np.uint8)
+    reader.fetch(storage.join(url, record.path), start, Target(rows.reshape(-1).data))
     labels = checks.labels_of(block)
     if block_crc(rows, labels) != checks.crc_of(block):
         raise damaged(url, manifest, block)
