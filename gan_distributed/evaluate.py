@@ -69,7 +69,8 @@ def _settings(config: "ScoreConfig", given: dict[str, Any]) -> "ScoreConfig":
     from gan_distributed.config import load_config
 
     section = config.model_dump() | {"best": None, "max_s": None, "every_kimg": None, "on_collapse": "warn"} | given
-    if "weights" in given and "weights_sha256" not in given:
+    is_another_file = "weights" in given or given.get("features", config.features) != config.features
+    if is_another_file and "weights_sha256" not in given:
         section["weights_sha256"] = None
     return load_config(None, {"score": section}).score
 

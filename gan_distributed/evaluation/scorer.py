@@ -88,8 +88,10 @@ class Scorer:
         """Images a class of the data, int64 [K]; None without labels."""
         return None if self._manifest.class_histogram is None else np.array(self._manifest.class_histogram)
 
-    def score(self, make: Callable[[Tensor], Tensor], seen_images: int) -> Round | None:
-        """Scores of the images that `make` gives for numbers; None, on all ranks, where score.max_s ran out.
+    def score(
+        self, make: Callable[[Tensor], Tensor], seen_images: int, is_stopping: Callable[[], bool] | None = None
+    ) -> Round | None:
+        """Scores of the images that `make` gives for numbers; None, on all ranks, where they were cut short.
 
         Takes no random number of training's, and changes nothing outside.
         """
@@ -97,7 +99,8 @@ class Scorer:
         limit = self._config.max_s
 
         def is_late() -> bool:
-            return limit is not None and time.monotonic() - started > limit
+            is_over = limit is not None and time.monotonic() - started > limit
+            return is_over or (is_stopping is not None and is_stopping())
 
         num = self._config.num_images
         collector = Collector(self._plan.parts, self._network, self._slices, self._widths, num, self._ranks)

@@ -192,7 +192,7 @@ class Loop:
     def _score(self, scoring: Scoring) -> None:
         started = time.monotonic()
         # The best weights are saved at once, whatever the interval of checkpoints.
-        self._checkpoint_due |= scoring.score(self._state, self._upload)
+        self._checkpoint_due |= scoring.score(self._state, self._upload, self._stop_requested)
         self._tick_sums.leave_out(time.monotonic() - started)
 
     def _checkpoint(self, last: bool) -> None:

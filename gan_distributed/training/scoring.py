@@ -67,17 +67,16 @@ class Scoring:
         """Look at a tick's record; raises CollapseError where the run is to go back."""
         self._alarm(self._watch.tick(record), state)
 
-    def score(self, state: TrainState, upload: Upload) -> bool:
-        """Take scores; whether the checkpoint of these weights is now the one to keep. Raises CollapseError."""
+    def score(self, state: TrainState, upload: Upload, is_stopping: Callable[[], bool]) -> bool:
+        """Take scores, unless the run is to stop; whether these weights are the best ones now. Raises CollapseError."""
         histogram = self._scorer.histogram() if self._config.model.conditional else None
         make = maker(state.ema, self._config.model.latent_dim, histogram, self._config.score.seed)
-        found = self._scorer.score(make, state.seen_images)
+        found = self._scorer.score(make, state.seen_images, is_stopping)
         if found is None:
             self._metrics.add("gan_scores_skipped", 1)
-            self._say(
-                f"scores at {state.seen_images / 1000:.1f} kimg skipped: not done within score.max_s "
-                f"{self._config.score.max_s:g} s"
-            )
+            limit = self._config.score.max_s
+            why = "the run is to stop" if is_stopping() or limit is None else f"not done within score.max_s {limit:g} s"
+            self._say(f"scores at {state.seen_images / 1000:.1f} kimg skipped: {why}")
             return False
         for score in found.scores:
             self._metrics.set("gan_score", score.value, metric=score.metric)

@@ -166,17 +166,20 @@ def test_prometheus_sees_scores_alarms_and_what_was_skipped(tmp_path, data, monk
     def scoring_of(config: Config) -> Scoring:
         return Scoring(config, World(), run, (data, manifest), metrics, 1, 0, said.append)
 
-    assert scoring_of(config).score(state, lambda write, *arguments: write(*arguments))
+    assert scoring_of(config).score(state, lambda write, *arguments: write(*arguments), lambda: False)
     late = config.model_copy(update={"score": config.score.model_copy(update={"max_s": 1e-9})})
-    assert not scoring_of(late).score(state, pytest.fail)
+    assert not scoring_of(late).score(state, pytest.fail, lambda: False)
+    assert said[-1] == "scores at 0.5 kimg skipped: not done within score.max_s 1e-09 s"
+    # A stop does not wait for scores.
+    assert not scoring_of(config).score(state, pytest.fail, lambda: True)
+    assert said[-1] == "scores at 0.5 kimg skipped: the run is to stop"
     text = get(f"http://127.0.0.1:{metrics.server.port}/metrics")
     metrics.close()
     records = {record["metric"]: record for record in read_scores(run)}
     assert f'gan_score{{metric="swd",rank="0",run="r"}} {records["swd"]["value"]}' in text
     assert f'gan_score{{metric="modes",rank="0",run="r"}} {records["modes"]["value"]}' in text
     assert 'gan_collapse_alarms_total{rank="0",run="r"} 1.0' in text
-    assert 'gan_scores_skipped_total{rank="0",run="r"} 1.0' in text
-    assert said[-1] == "scores at 0.5 kimg skipped: not done within score.max_s 1e-09 s"
+    assert 'gan_scores_skipped_total{rank="0",run="r"} 2.0' in text
 
 
 def test_scores_are_due_at_their_interval_and_at_the_end(tmp_path, data):
