@@ -9,9 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
 from gan_distributed.config import Config
 from gan_distributed.data import storage
 from gan_distributed.data.attempts import counters
@@ -26,6 +23,7 @@ from gan_distributed.training.samples import encode_grid, fixed_latents, generat
 from gan_distributed.training.scoring import Scoring
 from gan_distributed.training.state import TrainState
 from gan_distributed.training.step import STATISTICS, Step
+from gan_distributed.training.tick import LaggedFlag, TickSums
 from gan_distributed.training.world import World
 
 _FLUSH_S = 15.0
@@ -76,8 +74,8 @@ class Loop:
         self._scoring = scoring
         self._step = Step(config, state, world)
         self._feed = Feed(stream, config, world)
-        self._tick_sums = _TickSums(world.device)
-        self._stop_flag = _LaggedFlag()
+        self._tick_sums = TickSums(world.device)
+        self._stop_flag = LaggedFlag()
         self._total_images = round(1000 * config.training.total_kimg)
         # The newest checkpoint handed over, and the newest that is known to be committed.
         self._committed = self._saved = state.seen_images or -1
@@ -159,7 +157,7 @@ class Loop:
             "rollbacks": state.rollbacks,
         }
         self._publish(images)
-        self._tick_sums = _TickSums(self._world.device)
+        self._tick_sums = TickSums(self._world.device)
         if longest_row >= config.training.max_nonfinite_steps:
             raise NonfiniteRowError(f"{longest_row} steps in a row had non-finite gradients")
         if self._scoring is not None:
@@ -220,62 +218,6 @@ class Loop:
             raise StorageError(
                 f"{self._scribe.run.url}: the last checkpoint could not be saved; run the same command again"
             )
-
-
-class _TickSums:
-    """Sums of a tick, kept on the device and read once."""
-
-    def __init__(self, device: torch.device) -> None:
-        # Statistics of the good steps and their number; the longest row of skipped steps.
-        self._sums = torch.zeros(len(STATISTICS) + 1, dtype=torch.float64, device=device)
-        self._longest = torch.zeros((), dtype=torch.int64, device=device)
-        self._one = torch.ones(1, dtype=torch.float64, device=device)
-        self._started = time.monotonic()
-        self.steps = 0
-        self.good_steps = 0
-        self.waited_s = 0.0
-
-    def add(self, statistics: Tensor, ok: Tensor, row: Tensor) -> None:
-        """Add one step's report."""
-        self.steps += 1
-        self._sums += torch.where(ok, torch.cat([statistics, self._one]), 0.0)
-        self._longest = torch.maximum(self._longest, row)
-
-    def read(self) -> tuple[list[float], int]:
-        """Means over the good steps (nan where there were none), and the longest row. Device sync."""
-        *sums, good = self._sums.tolist()
-        self.good_steps = round(good)
-        return [value / good if good else float("nan") for value in sums], int(self._longest)
-
-    def leave_out(self, seconds: float) -> None:
-        """Time that was not spent on training."""
-        self._started += seconds
-
-    def seconds(self) -> float:
-        """Time since the tick began."""
-        return max(time.monotonic() - self._started, 1e-9)
-
-
-class _LaggedFlag:
-    """Tells of the step before whether its flag was up, so that the host never waits for the step it just launched."""
-
-    def __init__(self) -> None:
-        self._pending: Tensor | None = None
-        self._copied: torch.cuda.Event | None = None
-
-    def push(self, flag: Tensor) -> bool:
-        """Hand in this step's flag (float []); returns the last one's."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        up = self._pending is not None and self._pending.item() > 0
-        if flag.device.type == "cuda":
-            self._pending = torch.empty((), dtype=flag.dtype, pin_memory=True)
-            self._pending.copy_(flag, non_blocking=True)
-            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._copied.record()
-        else:
-            self._pending = flag
-        return up
 
 
 def _crossed(before: int, seen: int, every_kimg: float) -> bool:
