@@ -83,10 +83,15 @@ class Stream:
         self._threads: list[threading.Thread] = []
         self._is_closed = False
         self._taken = 0
-        # True for each buffer that may be written to, False to end a thread.
-        self._free: SimpleQueue[bool] = SimpleQueue()
-        # What was gathered, a queue a buffer: batches come in the order of their numbers, whoever gathered them.
-        self._ready: list[SimpleQueue[Batch | BaseException]] = [SimpleQueue() for _ in self._buffers]
+        # Buffers that may be written to. The last one read is written to first, since it is in the processor's cache:
+        # going round all of them makes a gather take half as long again.
+        self._free = list(range(len(self._buffers)))
+        # True for each of them, False to end a thread.
+        self._may_gather: SimpleQueue[bool] = SimpleQueue()
+        # Buffers of batches that the caller has.
+        self._given: deque[int] = deque()
+        # What was gathered, a queue a batch in turn: they come in the order of their numbers, whoever gathered them.
+        self._ready: list[SimpleQueue[_Gathered | BaseException]] = [SimpleQueue() for _ in self._buffers]
         # Held while the next batch is laid out.
         self._planning = threading.Lock()
         self._planned = 0
@@ -103,7 +108,7 @@ class Stream:
         """Begin with the global batch that starts at a position."""
         self._sequence = Sequence(self._order, self._store, position, self._batch_size, self._rank, self._world_size)
         for _ in self._buffers:
-            self._free.put(True)
+            self._may_gather.put(True)
         self._threads = [
             threading.Thread(target=self._work, args=(self._sequence,), name=f"gather-{index}", daemon=True)
             for index in range(self._num_threads)
@@ -115,27 +120,31 @@ class Stream:
         """The next local batch; waits for it. Raises what went wrong while it was read."""
         if os.getpid() != self._process:
             raise DataError("a stream was opened before a fork and used after it; open it in the process that reads")
+        if len(self._given) == self._valid_batches:
+            # The oldest batch that the caller had is one no more.
+            self._free.append(self._given.popleft())
+            self._may_gather.put(True)
         if not self._threads:
             assert self._sequence is not None  # noqa: S101 - start() came before
+            self._may_gather.get()
             self._gather_next(self._sequence)
-        elif self._taken >= self._valid_batches:
-            # The oldest batch that the caller had is one no more.
-            self._free.put(True)
         ready = self._ready[self._taken % len(self._ready)]
         found = ready.get()
         if isinstance(found, BaseException):
             ready.put(found)
             raise found
         self._taken += 1
-        self._bytes_mapped += found.images.nbytes
-        return found
+        batch, place = found
+        self._given.append(place)
+        self._bytes_mapped += batch.images.nbytes
+        return batch
 
     def close(self) -> None:
         """Stop reading and free everything; what was read ahead is lost."""
         self._is_closed = True
         self._store.stop()
         for _ in self._threads:
-            self._free.put(False)
+            self._may_gather.put(False)
         for thread in self._threads:
             thread.join()
         self._threads = []
@@ -149,7 +158,7 @@ class Stream:
         return isinstance(self._store, MappedRows)
 
     def _work(self, sequence: Sequence) -> None:
-        while self._free.get() and not self._is_closed and self._gather_next(sequence):
+        while self._may_gather.get() and not self._is_closed and self._gather_next(sequence):
             pass
 
     def _gather_next(self, sequence: Sequence) -> bool:
@@ -158,7 +167,7 @@ class Stream:
             number = self._planned
             self._planned += 1
             planned = self._plan(sequence, number)
-        found = planned if isinstance(planned, BaseException) else self._gather(number, planned)
+        found = planned if isinstance(planned, BaseException) else self._gather(planned)
         self._ready[number % len(self._ready)].put(found)
         self._passed.end(number)
         return not isinstance(found, BaseException)
@@ -171,16 +180,24 @@ class Stream:
         self._passed.begin(number, planned.done_with)
         return planned
 
-    def _gather(self, number: int, planned: Planned) -> Batch | BaseException:
-        addresses, place = planned.addresses, number % len(self._buffers)
+    def _gather(self, planned: Planned) -> "_Gathered | BaseException":
+        addresses, place = planned.addresses, self._free.pop()
         num = len(addresses)
         try:
             self._store.wait(addresses)
             # In the mode `raise` NumPy gathers into memory of its own first.
             self._store.rows.take(addresses, 0, self._flat[place][:num], "clip")
-            return Batch(planned.positions, self._buffers[place][:num], self._store.labels(addresses))
+            labels = self._store.labels(addresses)
+            return _Gathered(Batch(planned.positions, self._buffers[place][:num], labels), place)
         except BaseException as error:  # noqa: BLE001 - handed to the caller of next, which raises it
             return error
+
+
+class _Gathered(NamedTuple):
+    """A batch and the number of its buffer."""
+
+    batch: Batch
+    place: int
 
 
 class _PassedBlocks:
