@@ -32,7 +32,7 @@ JOBS = sorted((Path(__file__).parent.parent / "jobs").glob("*.yaml"))
         ("cluster.workers", 65, "cluster.workers 65 is more than data.num_lanes 64"),
         ("optimizer.generator.beta2", {"start": 0.9, "end": 1, "kimg": 1}, "optimizer.generator: beta2 reaches 1.0"),
         ("loss.r1_every", 0, "loss.r1_every: Input should be greater than or equal to 1"),
-        ("loss.name", "wgan", "loss: name wgan needs a gradient penalty"),
+        ("loss.name", "wgan", "loss.name wgan needs a gradient penalty"),
         ("loss.gp_weight", 10, "loss.gp_weight is for each image's own gradient, which batch norm mixes"),
         ("augment.policy", ["colour"], "augment.policy: Input should be 'xflip', 'rotate90', 'translation', 'color'"),
         ("augment.policy", ["color", "color"], "augment: policy names a change twice: color, color"),

@@ -75,6 +75,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _objective_fits_the_networks(self) -> "Config":
+        if self.loss.name == "wgan" and not (self.loss.has_penalty or self.model.has_spectral_norm):
+            raise ValueError(
+                "loss.name wgan needs a gradient penalty, without which the logits of model.family "
+                f"{self.model.family} grow without bound; set loss.gp_weight (10 in the paper), loss.r1_gamma or "
+                "loss.r2_gamma above 0"
+            )
         if largest(self.loss.gp_weight) and self.model.discriminator_mixes_samples:
             raise ValueError(
                 "loss.gp_weight is for each image's own gradient, which batch norm mixes with the others'; set "

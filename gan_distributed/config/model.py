@@ -68,6 +68,11 @@ class ModelConfig(Section):
         return self.family in _WITH_BATCH_NORM
 
     @property
+    def has_spectral_norm(self) -> bool:
+        """Whether the family's discriminator is under spectral norm."""
+        return self.family in ("sngan", "biggan")
+
+    @property
     def discriminator_mixes_samples(self) -> bool:
         """Whether a logit depends on the other images of its batch."""
         return self.family == "dcgan" and self.discriminator_batch_norm is not False

@@ -4,6 +4,7 @@ A block that is late is asked for a second time; the first answer counts.
 """
 
 import contextlib
+import random
 import threading
 import time
 from collections import Counter, deque
@@ -42,7 +43,10 @@ class Room:
 
 
 class FetchedRows:
-    """A Store of blocks that come from elsewhere."""
+    """A Store of blocks that come from elsewhere.
+
+    spread_s: the first read waits up to so long, so that many ranks do not ask at the same instant.
+    """
 
     def __init__(
         self,
@@ -52,8 +56,10 @@ class FetchedRows:
         num_threads: int,
         timeout_s: float,
         cache: BlockCache | None = None,
+        spread_s: float = 0.0,
     ) -> None:
         self._url, self._manifest, self._cache = url, manifest, cache
+        self._begin_at = time.monotonic() + random.uniform(0, spread_s)
         self._source = "cache" if storage.local_path(url) is not None else "bucket"
         self.bytes_read: Counter[str] = Counter()
         self._reader = RangeReader(url, timeout_s)

@@ -65,6 +65,11 @@ class RangeReader:
 
         return self._until_done(once, Attempts(place, self._stopped.wait))
 
+    def pause(self, seconds: float) -> None:
+        """Wait so long, or until `stop`."""
+        if seconds > 0:
+            self._stopped.wait(seconds)
+
     def stop(self) -> None:
         """Let reads under way fail, and none begin."""
         self._stopped.set()

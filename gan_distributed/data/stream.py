@@ -4,7 +4,6 @@ Two ways to read, one order: local shards are mapped, others are fetched into an
 with addresses, and a batch is one gather. Threads only: the gather, the checksum and the reads let other threads run.
 """
 
-import functools
 import math
 import os
 import threading
@@ -19,10 +18,10 @@ from numpy.typing import NDArray
 from gan_distributed.config import DataConfig
 from gan_distributed.data import storage
 from gan_distributed.data.cache import BlockCache
-from gan_distributed.data.checks import read_crcs
-from gan_distributed.data.fetched import FetchedRows, Room
+from gan_distributed.data.fetched import FetchedRows
 from gan_distributed.data.manifest import Manifest
 from gan_distributed.data.mapped import MappedRows
+from gan_distributed.data.opened_store import open_store
 from gan_distributed.data.order import Indices, Order
 from gan_distributed.data.sequence import Planned, Sequence, Store
 from gan_distributed.data.shards import Rows
@@ -68,7 +67,7 @@ class Stream:
         is_kept = config.cache_bytes > 0 and storage.local_path(url) is None
         self._cache = BlockCache(config.cache_folder, manifest, config.cache_bytes) if is_kept else None
         mine = range(rank, order.num_lanes, world_size)
-        self._store = _open_store(url, manifest, order, config, batch_size, mine, self._cache)
+        self._store = open_store(url, manifest, order, config, batch_size, mine, self._cache)
         self._most = -(-batch_size // order.num_lanes) * len(mine)
         shape = (self._most, manifest.height, manifest.width, manifest.channels)
         make = allocate or (lambda shape: np.zeros(shape, np.uint8))
@@ -227,45 +226,3 @@ class _PassedBlocks:
                 dropped += self._passed.popleft()[1]
         for blocks in dropped:
             self._store.drop(blocks)
-
-
-def _open_store(
-    url: str,
-    manifest: Manifest,
-    order: Order,
-    config: DataConfig,
-    batch_size: int,
-    lanes: range,
-    cache: BlockCache | None,
-) -> Store:
-    folder = storage.local_path(url)
-    if folder is not None and config.map_local and MappedRows.fits(manifest):
-        return MappedRows(url, folder, manifest, read_crcs(url, manifest))
-    if cache is not None:
-        mine = np.unique(np.concatenate([order.lane_pieces(lane)[0] for lane in lanes]))
-        if MappedRows.fits(manifest) and cache.keeps(mine) and cache.keep_labels(url):
-            mend = functools.partial(cache.mend, url)
-            return MappedRows(url, cache.folder, manifest, read_crcs(url, manifest), mend)
-    room = _room(manifest, order, config, batch_size, lanes)
-    return FetchedRows(url, manifest, room, config.fetch_threads, config.read_timeout_s, cache)
-
-
-def _room(manifest: Manifest, order: Order, config: DataConfig, batch_size: int, lanes: range) -> Room:
-    """Slots for the window of each lane and its next one; all of its blocks where they are fewer."""
-    window = order.window_blocks
-    pieces = [order.num_pieces(lane) for lane in lanes]
-    needed = sum(min(2 * window, count) for count in pieces)
-    # Where windows are shorter than what a batch takes of a lane, more of them are in use at once.
-    windows = -(-batch_size // order.num_lanes) + 3
-    most = sum(min(windows * window, count) for count in pieces)
-    block_bytes = manifest.block_rows * manifest.row_bytes
-    budget = config.memory_bytes // block_bytes
-    if budget < needed:
-        raise DataError(
-            f"data.memory_bytes {config.memory_bytes} is too small to stream: {len(lanes)} lanes a worker x "
-            f"{2 * window} blocks x {block_bytes} bytes = {needed * block_bytes}; raise it, use more workers, fewer "
-            "data.num_lanes or data.window_blocks, or prepare with --block-mib 1"
-        )
-    # More than the windows need is used to keep blocks for the next epoch.
-    budget = min(budget, sum(pieces))
-    return Room(max(most, budget), budget)

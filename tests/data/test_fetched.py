@@ -218,3 +218,37 @@ def test_memory_stays_within_the_budget(tmp_path):
         words = [sys.executable, "-c", _MEASURE, url, str(budget)]
         found = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True, cwd=Path.cwd())
     assert int(found.stdout) < budget + (64 << 20)
+
+
+def test_first_reads_of_many_ranks_are_spread_and_closing_does_not_wait_for_them(folder, monkeypatch):
+    spans = []
+
+    def longest(low: float, high: float) -> float:
+        spans.append((low, high))
+        return high
+
+    monkeypatch.setattr("gan_distributed.data.fetched.random.uniform", longest)
+    monkeypatch.setattr("gan_distributed.data.opened_store._SPREAD_S_A_RANK", 0.1)
+    with faulty_server(folder, lambda path, number: None) as (url, _):
+        manifest = load_manifest(url)
+        order = Order(manifest.block_lengths, 3, 8, 2)
+        config = DataConfig(num_lanes=8, window_blocks=2)
+        started = time.monotonic()
+        stream = Stream(url, manifest, order, config, BATCH, 1, 8)
+        stream.start(0)
+        stream.next()
+        assert time.monotonic() - started > 0.7
+        stream.close()
+        monkeypatch.setattr("gan_distributed.data.opened_store._LONGEST_SPREAD_S", 60.0)
+        monkeypatch.setattr("gan_distributed.data.opened_store._SPREAD_S_A_RANK", 60.0)
+        started = time.monotonic()
+        stream = Stream(url, manifest, order, config, BATCH, 1, 8)
+        stream.start(0)
+        stream.close()
+        assert time.monotonic() - started < 10
+    assert [span[0] for span in spans] == [0, 0]
+    assert [span[1] for span in spans] == pytest.approx([0.7, 60.0])
+    with faulty_server(folder, lambda path, number: None) as (url, _):
+        # A lone rank waits for nobody.
+        read(url, num=1)
+    assert spans[-1] == (0, 0.0)

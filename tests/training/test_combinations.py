@@ -36,6 +36,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "model.discriminator_batch_norm": False,
         "model.discriminator_dropout": 0.1,
     },
+    "convnet": {"model.family": "convnet", "model.generator_channels": 8, "model.discriminator_channels": 6},
+    "sngan": {"model.family": "sngan", "model.generator_channels": 8, "model.discriminator_channels": 8},
+    "biggan": {"model.family": "biggan", "model.generator_channels": 2, "model.discriminator_channels": 2},
+    "r3gan": {"model.family": "r3gan", "model.generator_channels": 16, "model.discriminator_channels": 16},
 }
 PENALTIES: dict[str, dict[str, Any]] = {
     "no penalty": {},
@@ -85,7 +89,7 @@ def overrides(combination: Combination) -> dict[str, Any]:
 def reason_against(combination: Combination) -> str | None:
     """Why a combination must be refused: words of the message."""
     family, loss, penalty, augment, _ = combination
-    if loss == "wgan" and penalty == "no penalty":
+    if loss == "wgan" and penalty == "no penalty" and family not in ("sngan", "biggan"):
         return "wgan needs a gradient penalty"
     if "gp" in penalty and family == "dcgan":
         return "which batch norm mixes"
