@@ -177,7 +177,7 @@ def test_ray_job_submit_trains_and_tells_errors(tmp_path, data):
             assert "done: 0.6 kimg" in ended.stdout
             wrong = run([*submit, "python", *words[1:], "--set", "loss.name=bse"], **environment)
             assert wrong.returncode != 0
-            assert "loss.name: Input should be 'bce', 'hinge' or 'lsgan', found 'bse'" in wrong.stdout
+            assert "loss.name: Input should be 'bce', 'hinge', 'lsgan', 'wgan' or 'rpgan', found 'bse'" in wrong.stdout
             assert "Traceback" not in wrong.stdout
 
 

@@ -226,6 +226,7 @@ class FetchedRows:
         record = manifest.shards[shard]
         within = int(manifest.block_starts[slot.block]) - int(manifest.shard_starts[shard])
         target = SlotTarget(slot, rows)
+        self._reader.pause(self._begin_at - time.monotonic())
         self._reader.fetch(
             storage.join(self._url, record.path), record.data_offset + within * manifest.row_bytes, target
         )

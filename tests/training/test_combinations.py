@@ -1,7 +1,7 @@
 """Every loss with every penalty, augmentation and kind of network: it trains, or the configuration says why not.
 
-A family joins by an entry in FAMILIES. By default the combinations are a set in which every two values meet that can;
-`pytest -m slow` runs all of them, for 100 steps each.
+A family joins by an entry in FAMILIES. By default the combinations are a set in which every two values meet that can, of
+the families that are quick; `pytest -m slow` runs all of them, for 100 steps each.
 """
 
 import itertools
@@ -36,9 +36,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "model.discriminator_batch_norm": False,
         "model.discriminator_dropout": 0.1,
     },
-    "convnet": {"model.family": "convnet", "model.generator_channels": 8, "model.discriminator_channels": 6},
+    "convnet": {"model.family": "convnet", "model.generator_channels": 8, "model.discriminator_channels": 16},
     "sngan": {"model.family": "sngan", "model.generator_channels": 8, "model.discriminator_channels": 8},
-    "biggan": {"model.family": "biggan", "model.generator_channels": 2, "model.discriminator_channels": 2},
+    "biggan": {"model.family": "biggan", "model.generator_channels": 8, "model.discriminator_channels": 8},
     "r3gan": {"model.family": "r3gan", "model.generator_channels": 16, "model.discriminator_channels": 16},
 }
 PENALTIES: dict[str, dict[str, Any]] = {
@@ -100,7 +100,7 @@ def reason_against(combination: Combination) -> str | None:
 
 def covering_pairs() -> list[Combination]:
     """Combinations in which every two values meet that any combination lets meet; the greediest choice first."""
-    allowed = [one for one in EVERYTHING if reason_against(one) is None]
+    allowed = [one for one in EVERYTHING if reason_against(one) is None and one[0] != SLOW_FAMILY]
     open_pairs = {pair for one in allowed for pair in pairs_of(one)}
     chosen = []
     while open_pairs:
@@ -112,6 +112,11 @@ def covering_pairs() -> list[Combination]:
 
 def pairs_of(combination: Combination) -> Iterator[tuple[Any, ...]]:
     return itertools.combinations(enumerate(combination), 2)
+
+
+# Under spectral norm on both sides a network that is narrow enough to be quick does not tell real images from noise.
+SLOW_FAMILY = "biggan"
+OF_SLOW_FAMILY: Combination = (SLOW_FAMILY, "rpgan", "lazy r1 gp", "diffaugment", True)
 
 
 def said(combination: Combination) -> str:
@@ -238,7 +243,7 @@ def test_a_combination_is_refused_with_the_reason_or_accepted():
                 load_config(None, overrides(combination))
 
 
-@pytest.mark.parametrize("combination", covering_pairs(), ids=said)
+@pytest.mark.parametrize("combination", [*covering_pairs(), OF_SLOW_FAMILY], ids=said)
 def test_every_two_options_work_together(combination):
     check_works(combination, steps=12)
 
