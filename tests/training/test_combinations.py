@@ -1,7 +1,7 @@
 """Every loss with every penalty, augmentation and kind of network: it trains, or the configuration says why not.
 
-A family joins by an entry in FAMILIES. By default the combinations are a set in which every two values that can meet do,
-of the families that are quick; `pytest -m slow` runs all of them, for 100 steps each.
+A family joins by an entry in FAMILIES. By default, the combinations are a set in which every two values that can meet
+do so, of quick families; `pytest -m slow` runs all of them, for 100 steps each.
 """
 
 import itertools
