@@ -142,7 +142,7 @@ def _train(
 def _evaluate(run: Path, data: Path, metrics: tuple[str, ...]) -> dict[str, float]:
     words = [sys.executable, "-m", "gan_distributed.evaluate", str(run), "--data", str(data), "--json"]
     said = _call([*words, *(word for metric in metrics for word in ("--metric", metric))])
-    records = json.loads(said)
+    records = json.loads(said)["scores"]
     return {record["metric"]: record["value"] for record in records}
 
 
