@@ -3,12 +3,18 @@
     python benchmarks/quality.py fashion DATA [--minutes 10] [--seeds 3] [--only NAME] [--out DIR]
     python benchmarks/quality.py stacked DATA …
 
-DATA: made by `quality_data.py`. Every contestant is the `train` command on this machine's cores. A short run tells how
-many images it sees in the time, and that many is what its schedules and its length are set to. Scores are taken by
-`evaluate` afterwards, on 10,000 images of the weights' average, in the features of a classifier fitted on the labels.
+DATA: made by `quality_data.py`. Every contestant is the `train` command. A short run on all cores (one worker of one
+thread each) tells how many images it sees in the time; that many is what its schedules and its length are set to. The
+runs themselves then have one thread each, as many at a time as there are cores: the number of workers changes no
+result, and the machine need not be quiet. Scores are taken by `evaluate`, on 10,000 images of the weights' average, in
+the features of a classifier fitted on the labels.
+
+What was measured stands in DIR/results.jsonl and is not measured again, so that a table can take several goes.
+--try NAME=CONTESTANT[,A.B=C…] adds a contestant: another one with other options. That is how constants are searched.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -16,13 +22,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 _JOBS = Path(__file__).parent.parent / "jobs"
 _METRICS = {"fashion": ("fid", "precision", "recall", "modes", "modes_kl"), "stacked": ("modes", "modes_kl", "fid")}
-_CALIBRATION_KIMG = 6.0
+_CALIBRATION_KIMG = 3.0
 # What a step compiles and allocates at first is no part of its rate.
 _SKIPPED_TICKS = 1
 
@@ -82,72 +91,128 @@ CONTESTANTS = {
 }
 
 
+Result = dict[str, Any]
+
+
+class Results:
+    """Lines of JSON in a file: what was measured, by the name of the run."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: dict[str, Result] = {}
+        if path.exists():
+            self._found = {line["run"]: line for line in map(json.loads, path.read_text().splitlines())}
+
+    def get(self, run: str, measure: Callable[[], Result]) -> Result:
+        """What is known of the run, else what is measured now."""
+        if run not in self._found:
+            self._found[run] = {"run": run, **measure()}
+            with self._path.open("a") as file:
+                file.write(json.dumps(self._found[run]) + "\n")
+            print(json.dumps(self._found[run]), file=sys.stderr, flush=True)
+        return self._found[run]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=tuple(CONTESTANTS))
     parser.add_argument("data", type=Path)
-    parser.add_argument("--minutes", type=float, default=10.0, help="time of training of each run")
+    parser.add_argument("--minutes", type=float, default=10.0, help="time of training of each run, on all cores")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="", metavar="SUBSTR")
-    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="over every contestant's options")
-    parser.add_argument("--out", type=Path, help="where runs are kept; a temporary folder")
+    parser.add_argument("--try", action="append", default=[], metavar="NAME=CONTESTANT,A.B=C", dest="tries")
+    parser.add_argument("--out", type=Path, help="where runs and results are kept; a temporary folder")
     options = parser.parse_args()
+    contestants = CONTESTANTS[options.kind]
+    for text in options.tries:
+        name, contestant = _variant(text, contestants)
+        contestants[name] = contestant
+    contestants = {name: contestant for name, contestant in contestants.items() if options.only in name}
     with tempfile.TemporaryDirectory() as scratch:
         out = options.out or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
-        print("| contestant | images/s | kimg | " + " | ".join(_METRICS[options.kind]) + " |")
-        print("|---|---|---|" + "---|" * len(_METRICS[options.kind]))
-        for name, contestant in CONTESTANTS[options.kind].items():
-            if options.only in name:
-                print(_row(name, contestant, options, out), flush=True)
+        _contest(contestants, options, out)
 
 
-def _row(name: str, contestant: Contestant, options: argparse.Namespace, out: Path) -> str:
-    slug = "".join(letter if letter.isalnum() else "-" for letter in name)
-    rate = _images_per_s(slug, contestant, options, out)
-    kimg = round(rate * 60 * options.minutes / 1000, 1)
-    found: dict[str, list[float]] = {metric: [] for metric in _METRICS[options.kind]}
-    for seed in range(options.seeds):
-        run = f"{slug}-{options.minutes:g}min-{seed}"
+def _variant(text: str, contestants: dict[str, Contestant]) -> tuple[str, Contestant]:
+    name, _, rest = text.partition("=")
+    # Names of contestants hold commas, too.
+    base = next((known for known in contestants if rest == known or rest.startswith(known + ",")), None)
+    if base is None:
+        raise SystemExit(f"--try {text}: {rest} begins with none of {'; '.join(contestants)}")
+    pairs = [pair.partition("=") for pair in rest[len(base) + 1 :].split(",") if pair]
+    changes = {key: value for key, _, value in pairs}
+    origin = contestants[base]
+    return name, Contestant(origin.recipe, origin.options | changes, origin.scaled)
+
+
+def _contest(contestants: dict[str, Contestant], options: argparse.Namespace, out: Path) -> None:
+    results, metrics = Results(out / "results.jsonl"), _METRICS[options.kind]
+    cores = os.cpu_count() or 1
+
+    def measure_rate(name: str) -> Result:
+        run = f"{_slug(name)}-rate"
+        more = ("training.tick_kimg=0.5", "samples.every_kimg=null")
+        _train(run, contestants[name], _CALIBRATION_KIMG, 0, options.data, out, cores, more)
+        lines = [json.loads(line) for part in (out / run / "metrics").iterdir() for line in part.open()]
+        ticks = sorted(lines, key=lambda line: line["seen_images"])[_SKIPPED_TICKS:]
+        return {"images_per_s": statistics.median(tick["images_per_s"] for tick in ticks)}
+
+    def measure_quality(name: str, kimg: float, seed: int, run: str) -> Result:
         began = time.monotonic()
-        _train(run, contestant, kimg, seed, options, out)
+        _train(run, contestants[name], kimg, seed, options.data, out, 0, ())
         seconds = time.monotonic() - began
-        scores = _evaluate(out / run, options.data, _METRICS[options.kind])
-        print(json.dumps({"run": run, "kimg": kimg, "seconds": seconds, **scores}), file=sys.stderr, flush=True)
-        for metric, values in found.items():
-            values.append(scores[metric])
-    return f"| {name} | {rate:.0f} | {kimg:g} | " + " | ".join(_spread(values) for values in found.values()) + " |"
+        return {"kimg": kimg, "seconds": round(seconds), **_evaluate(out / run, options.data, metrics)}
+
+    rates = {name: results.get(f"{_slug(name)}-rate", partial(measure_rate, name)) for name in contestants}
+    kimgs = {name: round(rate["images_per_s"] * 60 * options.minutes / 1000, 1) for name, rate in rates.items()}
+    with ThreadPoolExecutor(cores) as pool:
+        futures = {}
+        # All of the first seed before any of the second: a table cut short compares all contestants.
+        for seed, name in itertools.product(range(options.seeds), contestants):
+            run = f"{_slug(name)}-{options.minutes:g}min-{seed}"
+            measure = partial(measure_quality, name, kimgs[name], seed, run)
+            futures[name, seed] = pool.submit(results.get, run, measure)
+        found = {key: future.result() for key, future in futures.items()}
+    print("| contestant | images/s | kimg | " + " | ".join(metrics) + " |")
+    print("|---|---|---|" + "---|" * len(metrics))
+    for name, rate in rates.items():
+        columns = [_spread([found[name, seed][metric] for seed in range(options.seeds)]) for metric in metrics]
+        print(f"| {name} | {rate['images_per_s']:.0f} | {kimgs[name]:g} | " + " | ".join(columns) + " |")
 
 
-def _images_per_s(slug: str, contestant: Contestant, options: argparse.Namespace, out: Path) -> float:
-    run = f"{slug}-calibration"
-    _train(run, contestant, _CALIBRATION_KIMG, 0, options, out, "training.tick_kimg=1", "samples.every_kimg=null")
-    lines = [json.loads(line) for part in (out / run / "metrics").iterdir() for line in part.open()]
-    ticks = sorted(lines, key=lambda line: line["seen_images"])[_SKIPPED_TICKS:]
-    return statistics.median(tick["images_per_s"] for tick in ticks)
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
 def _train(
-    run: str, contestant: Contestant, kimg: float, seed: int, options: argparse.Namespace, out: Path, *more: str
+    run: str,
+    contestant: Contestant,
+    kimg: float,
+    seed: int,
+    data: Path,
+    out: Path,
+    workers: int,
+    more: tuple[str, ...],
 ) -> None:
     values = {**contestant.options, "training.total_kimg": kimg, "seed": seed, "metrics.port": "null"}
-    values |= dict.fromkeys(contestant.scaled, kimg) | {"metrics.controller_port": "null"}
-    assignments = [f"{key}={value}" for key, value in values.items()] + options.set + list(more)
+    values |= dict.fromkeys(contestant.scaled, kimg) | {"metrics.controller_port": "null", "training.tick_kimg": 4}
+    assignments = [f"{key}={value}" for key, value in values.items()] + list(more)
     words = [sys.executable, "-m", "gan_distributed.train", "--config", str(_JOBS / f"{contestant.recipe}.yaml")]
-    words += ["--data", str(options.data), "--output", str(out), "--run-id", run, "--workers", "0"]
+    words += ["--data", str(data), "--output", str(out), "--run-id", run, "--workers", str(workers)]
     words += [word for assignment in assignments for word in ("--set", assignment)]
-    _call([*words, "--set", f"cluster.cpus_per_worker={os.cpu_count() or 1}"])
+    _call([*words, "--set", "cluster.cpus_per_worker=1"])
 
 
-def _evaluate(run: Path, data: Path, metrics: tuple[str, ...]) -> dict[str, float]:
+def _evaluate(run: Path, data: Path, metrics: tuple[str, ...]) -> Result:
     words = [sys.executable, "-m", "gan_distributed.evaluate", str(run), "--data", str(data), "--json"]
     said = _call([*words, *(word for metric in metrics for word in ("--metric", metric))])
-    records = json.loads(said)["scores"]
-    return {record["metric"]: record["value"] for record in records}
+    return {record["metric"]: record["value"] for record in json.loads(said)["scores"]}
 
 
 def _call(words: list[str]) -> str:
-    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     if ended.returncode:
         raise SystemExit(f"{' '.join(words)}\n{ended.stderr}")
     return ended.stdout
