@@ -3,8 +3,8 @@
     python benchmarks/quality.py fashion DATA [--minutes 10] [--seeds 3] [--only NAME] [--out DIR]
     python benchmarks/quality.py stacked DATA …
 
-DATA: made by `quality_data.py`. Every contestant is the `train` command. A short run on all cores (one worker of one
-thread each) tells how many images it sees in the time; that many is what its schedules and its length are set to. The
+DATA: made by `quality_data.py`. Every contestant is the `train` command. Short runs on all cores (one worker of one
+thread each) tell how many images it sees in the time; that many is what its schedules and its length are set to. The
 runs themselves then have one thread each, as many at a time as there are cores: the number of workers changes no
 result, and the machine need not be quiet. Scores are taken by `evaluate`, on 10,000 images of the weights' average, in
 the features of a classifier fitted on the labels.
@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0, help="time of training of each run, on all cores")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each contestant's rate, in turn")
     parser.add_argument("--only", default="", metavar="SUBSTR")
     parser.add_argument("--try", action="append", default=[], metavar="NAME=CONTESTANT,A.B=C", dest="tries")
     parser.add_argument("--out", type=Path, help="where runs and results are kept; a temporary folder")
@@ -150,8 +151,7 @@ def _contest(contestants: dict[str, Contestant], options: argparse.Namespace, ou
     results, metrics = Results(out / "results.jsonl"), _METRICS[options.kind]
     cores = os.cpu_count() or 1
 
-    def measure_rate(name: str) -> Result:
-        run = f"{_slug(name)}-rate"
+    def measure_rate(name: str, run: str) -> Result:
         more = ("training.tick_kimg=0.5", "samples.every_kimg=null")
         _train(run, contestants[name], _CALIBRATION_KIMG, 0, options.data, out, cores, more)
         lines = [json.loads(line) for part in (out / run / "metrics").iterdir() for line in part.open()]
@@ -164,8 +164,13 @@ def _contest(contestants: dict[str, Contestant], options: argparse.Namespace, ou
         seconds = time.monotonic() - began
         return {"kimg": kimg, "seconds": round(seconds), **_evaluate(out / run, options.data, metrics)}
 
-    rates = {name: results.get(f"{_slug(name)}-rate", partial(measure_rate, name)) for name in contestants}
-    kimgs = {name: round(rate["images_per_s"] * 60 * options.minutes / 1000, 1) for name, rate in rates.items()}
+    measured: dict[str, list[float]] = {name: [] for name in contestants}
+    # In turn, since the machine's own speed drifts.
+    for attempt, name in itertools.product(range(options.rounds), contestants):
+        run = f"{_slug(name)}-rate-{attempt}"
+        measured[name].append(results.get(run, partial(measure_rate, name, run))["images_per_s"])
+    rates = {name: statistics.median(values) for name, values in measured.items()}
+    kimgs = {name: round(rate * 60 * options.minutes / 1000, 1) for name, rate in rates.items()}
     with ThreadPoolExecutor(cores) as pool:
         futures = {}
         # All of the first seed before any of the second: a table cut short compares all contestants.
@@ -178,7 +183,7 @@ def _contest(contestants: dict[str, Contestant], options: argparse.Namespace, ou
     print("|---|---|---|" + "---|" * len(metrics))
     for name, rate in rates.items():
         columns = [_spread([found[name, seed][metric] for seed in range(options.seeds)]) for metric in metrics]
-        print(f"| {name} | {rate['images_per_s']:.0f} | {kimgs[name]:g} | " + " | ".join(columns) + " |")
+        print(f"| {name} | {rate:.0f} | {kimgs[name]:g} | " + " | ".join(columns) + " |")
 
 
 def _slug(name: str) -> str:
