@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from gan_distributed.config import ModelConfig
 from gan_distributed.models import initialization
+from gan_distributed.models.convolution import Conv2d
 from gan_distributed.models.layers import BatchContext, BatchNorm, FeatureDropout
 from gan_distributed.randomness import Draws
 
@@ -58,7 +59,7 @@ class Discriminator(nn.Module):
         width, share = config.discriminator_channels or _DISCRIMINATOR_CHANNELS, config.discriminator_dropout or 0.0
         stages = int(math.log2(resolution // _LAST_SIZE))
         widths = [channels, *(width * 2**stage for stage in range(stages))]
-        self.convs = nn.ModuleList(nn.Conv2d(above, below, 3, 1, 1) for above, below in itertools.pairwise(widths))
+        self.convs = nn.ModuleList(Conv2d(above, below, 3, 1, 1) for above, below in itertools.pairwise(widths))
         self.dropouts = nn.ModuleList(FeatureDropout(str(index), share) for index in range(stages))
         self.dense = nn.Linear(widths[-1] * _LAST_SIZE**2, widths[-1])
         self.to_logit = nn.Linear(widths[-1], 1)

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from gan_distributed.config import ModelConfig
 from gan_distributed.models import initialization
+from gan_distributed.models.convolution import Conv2d
 from gan_distributed.models.layers import BatchContext, BatchNorm, FeatureDropout
 from gan_distributed.randomness import Draws
 
@@ -64,13 +65,13 @@ class Discriminator(nn.Module):
         self.num_classes = num_classes
         self.mixes_samples = config.discriminator_batch_norm is not False
         share = config.discriminator_dropout or 0.0
-        self.from_image = nn.Conv2d(channels, widths[0], 4, 2, 1)
+        self.from_image = Conv2d(channels, widths[0], 4, 2, 1)
         self.convs = nn.ModuleList(
-            nn.Conv2d(above, below, 4, 2, 1, bias=not self.mixes_samples) for above, below in itertools.pairwise(widths)
+            Conv2d(above, below, 4, 2, 1, bias=not self.mixes_samples) for above, below in itertools.pairwise(widths)
         )
         self.norms = nn.ModuleList(BatchNorm(width) for width in widths[1:] if self.mixes_samples)
         self.dropouts = nn.ModuleList(FeatureDropout(str(index), share) for index in range(len(widths)))
-        self.to_logit = nn.Conv2d(widths[-1], 1, _FIRST_SIZE)
+        self.to_logit = Conv2d(widths[-1], 1, _FIRST_SIZE)
         if num_classes:
             self.embed = nn.Embedding(num_classes, widths[-1] * _FIRST_SIZE**2)
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from gan_distributed.config import ModelConfig
 from gan_distributed.models import initialization
+from gan_distributed.models.convolution import Conv2d
 from gan_distributed.models.layers import BatchContext
 from gan_distributed.models.resampling import downsample_binomial, upsample_binomial
 from gan_distributed.randomness import Draws
@@ -60,7 +61,7 @@ class Block(nn.Module):
         inner = _EXPANSION * channels
         groups = inner // math.gcd(inner, _GROUP_CHANNELS)
         self.expand = Pointwise(channels, inner, bias=True)
-        self.mix = nn.Conv2d(inner, inner, 3, padding=1, groups=groups)
+        self.mix = Conv2d(inner, inner, 3, padding=1, groups=groups)
         self.contract = Pointwise(inner, channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ class Discriminator(nn.Module):
         self.from_image = Pointwise(channels, widths[0])
         self.stages = nn.ModuleList(_blocks(width) for width in widths)
         self.projections = nn.ModuleList(map(_projection, widths, widths[1:]))
-        self.basis = nn.Conv2d(last, last, _FIRST_SIZE, groups=last, bias=False)
+        self.basis = Conv2d(last, last, _FIRST_SIZE, groups=last, bias=False)
         self.to_logit = nn.Linear(last, last if num_classes else 1, bias=False)
         self.embed = nn.Embedding(num_classes, last) if num_classes else None
 

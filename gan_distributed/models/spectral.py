@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gan_distributed.models.convolution import conv2d
 from gan_distributed.randomness import Draws
 
 _FIRST_ITERATIONS = 15
@@ -55,7 +56,7 @@ class SpectralConv2d(nn.Conv2d, SpectralLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [N, in, H, W].   Returns [N, out, H, W]."""
-        return functional.conv2d(x, self.normalized_weight(), self.bias, padding=self.padding)
+        return conv2d(x, self.normalized_weight(), self.bias, like=self)
 
 
 class SpectralLinear(nn.Linear, SpectralLayer):

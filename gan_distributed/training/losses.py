@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from gan_distributed.models.convolution import only_image_gradients
+
 
 @dataclass(frozen=True)
 class AdversarialLoss:
@@ -98,7 +100,8 @@ def image_gradients(images: Sequence[Tensor], logits: Sequence[Tensor]) -> tuple
     Where samples meet in a batch norm, the gradient is that of the sum of all logits of the global batch.
     """
     total = functools.reduce(torch.add, (one.sum() for one in logits))
-    return torch.autograd.grad(total, images, create_graph=True)
+    with only_image_gradients():
+        return torch.autograd.grad(total, images, create_graph=True)
 
 
 def squared_norm(gradient: Tensor) -> Tensor:
