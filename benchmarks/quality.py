@@ -1,13 +1,13 @@
 """Families and losses at an equal time of training, by their scores; prints the README's table.
 
     python benchmarks/quality.py fashion DATA [--minutes 10] [--seeds 3] [--only NAME] [--out DIR]
-    python benchmarks/quality.py stacked DATA …
+    python benchmarks/quality.py stacked DATA --channels FASHION_DATA …
 
 DATA: made by `quality_data.py`. Every contestant is the `train` command. Short runs on all cores (one worker of one
 thread each) tell how many images it sees in the time; that many is what its schedules and its length are set to. The
 runs themselves then have one thread each, as many at a time as there are cores: the number of workers changes no
 result, and the machine need not be quiet. Scores are taken by `evaluate`, on 10,000 images of the weights' average, in
-the features of a classifier fitted on the labels.
+the features of a classifier fitted on the labels. imbalance: how far off the class furthest from its share is.
 
 What was measured stands in DIR/results.jsonl and is not measured again, so that a table can take several goes.
 --try NAME=CONTESTANT[,A.B=C…] adds a contestant: another one with other options. That is how constants are searched.
@@ -29,8 +29,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from stacked_modes import stacked_modes
+
 _JOBS = Path(__file__).parent.parent / "jobs"
-_METRICS = {"fashion": ("fid", "precision", "recall", "modes", "modes_kl"), "stacked": ("modes", "modes_kl", "fid")}
+_METRICS = {"fashion": ("fid", "precision", "recall", "modes", "imbalance"), "stacked": ("modes", "modes_kl", "fid")}
+# What evaluate is asked for; the modes of stacked images are told from their channels.
+_EVALUATED = {"fashion": ("fid", "precision", "recall", "modes"), "stacked": ("fid",)}
 _CALIBRATION_KIMG = 3.0
 # What a step compiles and allocates at first is no part of its rate.
 _SKIPPED_TICKS = 1
@@ -122,8 +126,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each contestant's rate, in turn")
     parser.add_argument("--only", default="", metavar="SUBSTR")
     parser.add_argument("--try", action="append", default=[], metavar="NAME=CONTESTANT,A.B=C", dest="tries")
+    parser.add_argument("--channels", type=Path, help="stacked: the prepared set of single channels")
     parser.add_argument("--out", type=Path, help="where runs and results are kept; a temporary folder")
     options = parser.parse_args()
+    if (options.kind == "stacked") != (options.channels is not None):
+        parser.error("--channels goes with stacked")
     contestants = CONTESTANTS[options.kind]
     for text in options.tries:
         name, contestant = _variant(text, contestants)
@@ -162,7 +169,10 @@ def _contest(contestants: dict[str, Contestant], options: argparse.Namespace, ou
         began = time.monotonic()
         _train(run, contestants[name], kimg, seed, options.data, out, 0, ())
         seconds = time.monotonic() - began
-        return {"kimg": kimg, "seconds": round(seconds), **_evaluate(out / run, options.data, metrics)}
+        scores = _evaluate(out / run, options.data, _EVALUATED[options.kind])
+        if options.channels is not None:
+            scores |= stacked_modes(out / run, options.data, options.channels)
+        return {"kimg": kimg, "seconds": round(seconds), **scores}
 
     measured: dict[str, list[float]] = {name: [] for name in contestants}
     # In turn, since the machine's own speed drifts.
@@ -212,7 +222,14 @@ def _train(
 def _evaluate(run: Path, data: Path, metrics: tuple[str, ...]) -> Result:
     words = [sys.executable, "-m", "gan_distributed.evaluate", str(run), "--data", str(data), "--json"]
     said = _call([*words, *(word for metric in metrics for word in ("--metric", metric))])
-    return {record["metric"]: record["value"] for record in json.loads(said)["scores"]}
+    records = json.loads(said)["scores"]
+    scores = {record["metric"]: record["value"] for record in records}
+    for record in records:
+        if record["metric"] == "modes":
+            # Every class of the data sets here has as many images.
+            expected = record["protocol"]["num_fake"] / record["details"]["classes"]
+            scores["imbalance"] = max(abs(count / expected - 1) for count in record["details"]["counts"])
+    return scores
 
 
 def _call(words: list[str]) -> str:
