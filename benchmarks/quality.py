@@ -124,6 +124,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="time of training of each run, on all cores")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each contestant's rate, in turn")
+    parser.add_argument("--at-a-time", type=int, help="runs side by side; as many as there are cores")
     parser.add_argument("--only", default="", metavar="SUBSTR")
     parser.add_argument("--try", action="append", default=[], metavar="NAME=CONTESTANT,A.B=C", dest="tries")
     parser.add_argument("--channels", type=Path, help="stacked: the prepared set of single channels")
@@ -181,7 +182,7 @@ def _contest(contestants: dict[str, Contestant], options: argparse.Namespace, ou
         measured[name].append(results.get(run, partial(measure_rate, name, run))["images_per_s"])
     rates = {name: statistics.median(values) for name, values in measured.items()}
     kimgs = {name: round(rate * 60 * options.minutes / 1000, 1) for name, rate in rates.items()}
-    with ThreadPoolExecutor(cores) as pool:
+    with ThreadPoolExecutor(options.at_a_time or cores) as pool:
         futures = {}
         # All of the first seed before any of the second: a table cut short compares all contestants.
         for seed, name in itertools.product(range(options.seeds), contestants):
