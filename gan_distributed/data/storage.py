@@ -186,6 +186,13 @@ def delete_folder(url: str) -> None:
         retrying(url, lambda: filesystem.rm(path, recursive=True))
 
 
+def delete_temporaries(url: str) -> None:
+    """Remove what writers that were killed left in a folder on a disk; a store of objects keeps no such parts."""
+    folder = local_path(url)
+    for path in folder.glob(f"{TEMPORARY}*") if folder is not None else ():
+        path.unlink(missing_ok=True)
+
+
 def open_binary(url: str) -> IO[bytes]:
     """A seekable stream of one object, for readers of archives; the caller closes it."""
     filesystem, path = open_filesystem(url)

@@ -93,6 +93,7 @@ def acquire(run: RunFolder, owner: str) -> Lease:
         storage.create(_lease_url(run, number), _encode(record))
     except AlreadyExistsError as error:
         raise LeaseError(f"{run.url}: another command took the run at the same moment; try again later") from error
+    storage.delete_temporaries(run.lease_url)
     return Lease(run, record)
 
 

@@ -73,6 +73,8 @@ def collect_orphans(run: RunFolder, newest: int | None) -> None:
     newest: images seen of the checkpoint to go on from; None: there is none. A whole checkpoint behind it was committed
     in this moment, by an attempt that was taken over, and stays.
     """
+    for folder in run.written_folders:
+        storage.delete_temporaries(folder)
     for url in list(checkpoints_newest_first(run)):
         named: set[str] = set()
         try:
@@ -83,6 +85,7 @@ def collect_orphans(run: RunFolder, newest: int | None) -> None:
         except CheckpointError:
             # The commit goes first: what is half deleted is no checkpoint.
             storage.delete(storage.join(url, COMMIT_NAME))
+        storage.delete_temporaries(url)
         for name in storage.names(url):
             if name not in named:
                 storage.delete(storage.join(url, name))

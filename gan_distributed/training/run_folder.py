@@ -38,6 +38,11 @@ class RunFolder:
         """Folder of checkpoints, each named by its images seen."""
         return storage.join(self.url, "checkpoints")
 
+    @property
+    def written_folders(self) -> list[str]:
+        """Folders that only the holder of the run writes to, but for those of leases and of single checkpoints."""
+        return [self.url, *(storage.join(self.url, name) for name in ("metrics", "samples", "rollbacks"))]
+
     def checkpoint_url(self, seen_images: int) -> str:
         """Folder of one checkpoint."""
         return storage.join(self.checkpoints_url, image_name(seen_images))
