@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import yaml
 from commands import TINY, recipe
 
 from gan_distributed.config import load_config, parse_overrides
@@ -19,20 +20,20 @@ from gan_distributed.training.world import World
 SHORT = ["training.total_kimg=0.096", "checkpoint.every_kimg=0.032", "samples.every_kimg=null"]
 
 
-def run_here(data: str, run_url: Path, *settings: str, say: Callable[[str], None] | None = None) -> Outcome:
+def run_here(
+    data: str, run_url: Path, *settings: str, say: Callable[[str], None] | None = None, world: World | None = None
+) -> Outcome:
     """One attempt of a run, to its end; say is called in the training thread. Raises GanError."""
     config = load_config(None, parse_overrides([*TINY, *SHORT, "seed=3", *settings]))
     fingerprint = load_manifest(data).fingerprint
     assignment = Assignment(config, data, str(run_url), "test", fingerprint, frozenset(parse_overrides(list(settings))))
-    return run_rank(assignment, World(), 1, Link(say or (lambda line: None), lambda: False))
+    return run_rank(assignment, world or World(), 1, Link(say or (lambda line: None), lambda: False))
 
 
 def train_here(folder: Path, data: str, *settings: str, run_id: str = "r", **options) -> int:
     """The command, but for its process; settings are given by --set, the tiny sizes by the recipe. Raises GanError."""
     path = recipe(folder)
     values = parse_overrides([*TINY, *SHORT])
-    import yaml
-
     nested: dict = {"seed": 3}
     for key, value in values.items():
         place = nested

@@ -1,6 +1,6 @@
 """Dies at every crash point of a job, then lets the same job go on; a line of JSON a point. Run as a program.
 
-    python crash_sweep.py train|prepare|append FOLDER
+    python crash_sweep.py train|prepare|append FOLDER [--second-checkpoint]
 
 The program imports everything once; each job is a process forked from it, and dies by a real SIGKILL.
 """
@@ -51,6 +51,8 @@ def in_child(job: Callable[[], None]) -> int:
     child = os.fork()
     if child == 0:
         try:
+            # What the job prints is no result of the sweep.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             job()
             os._exit(0)
         except BaseException:  # noqa: BLE001 - the child must not go on as its parent
@@ -104,8 +106,8 @@ def reported(log: Path) -> int:
     return max((int(line.rsplit("/", 1)[1]) for line in lines if line.startswith("saved checkpoint")), default=-1)
 
 
-def sweep_train(place: Path) -> Iterator[dict]:
-    """Every point of a run; then every point of a resume that meets what a crash left behind."""
+def sweep_train(place: Path, is_part_enough: Callable[[CrashPoint], bool] | None) -> Iterator[dict]:
+    """Every point of a run, or some; then every point of a resume that meets what a crash left behind."""
     data, log = str(place / "data"), place / "log"
     write_dataset(data)
     # What is imported on first use is imported here, once.
@@ -115,7 +117,7 @@ def sweep_train(place: Path) -> Iterator[dict]:
     straight = checkpoints_of(place / "straight")
     run, left = place / "run", place / "left"
     worst = CrashPoint("link", "checkpoints/000000000064/COMMIT.json", 1)
-    for point in points:
+    for point in points if is_part_enough is None else filter(is_part_enough, points):
         shutil.rmtree(run, ignore_errors=True)
         log.unlink(missing_ok=True)
         yield end_of(job, run, log, point, straight)
@@ -124,6 +126,8 @@ def sweep_train(place: Path) -> Iterator[dict]:
             shutil.rmtree(run)
             assert killed(job, run, worst)
             shutil.copytree(run, left)
+    if is_part_enough is not None:
+        return
     shutil.copytree(left, place / "again")
     known = {(point.call, point.path) for point in points}
     for point in traced(job, place / "again", place / "points.json"):
@@ -157,6 +161,14 @@ def end_of(job: Callable[[Path], None], run: Path, log: Path, point: CrashPoint,
     if left or folders:
         result["wrong"].append(f"left behind: {left + folders}")
     return result
+
+
+def is_of_second_checkpoint(point: CrashPoint) -> bool:
+    """Its commit, and the deletion of the first one."""
+    first, second = "checkpoints/000000000032", "checkpoints/000000000064"
+    if point.path.startswith(first):
+        return point.call in ("remove", "rmdir") and not point.path.endswith(".tmp")
+    return point.path.startswith(second) and (point.call not in ("remove", "rmdir") or point.path.endswith(".tmp"))
 
 
 def sweep_prepare(place: Path, append: bool) -> Iterator[dict]:
@@ -206,6 +218,7 @@ def sweep_prepare(place: Path, append: bool) -> Iterator[dict]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     kind, where = sys.argv[1], Path(sys.argv[2]).absolute()
-    results = sweep_train(where) if kind == "train" else sweep_prepare(where, append=kind == "append")
+    part = is_of_second_checkpoint if "--second-checkpoint" in sys.argv else None
+    results = sweep_train(where, part) if kind == "train" else sweep_prepare(where, append=kind == "append")
     for line in results:
         print(json.dumps(line), flush=True)

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from datasets import write_dataset
 from in_process import run_here
+from ranks import run_ranks
 
 from gan_distributed.data import storage
 from gan_distributed.errors import LeaseLostError, TrainingError
@@ -61,6 +62,24 @@ def test_training_goes_on_and_then_stops_clearly(tmp_path, data):
     ended = run_here(data, tmp_path / "run", *unsaved[1:], "training.total_kimg=0.128", say=told_again.append)
     assert ended.kind == "done"
     assert "attempt 2: resuming at 0.0 kimg" in told_again[0]
+
+
+def two_ranks(world, data, run):
+    """How a rank ended whose run lost its store."""
+    store = Store(run)
+    say = lambda line: store.break_now() if line.endswith("/000000000032") else None  # noqa: E731
+    settings = ["training.total_kimg=100", "checkpoint.max_unsaved_kimg=0.08"]
+    try:
+        return run_here(data, run, *settings, say=say, world=world).kind
+    except TrainingError as error:
+        return str(error)
+
+
+def test_all_ranks_stop_together(tmp_path, data):
+    """Rank 0 alone knows of the store; the other one must not wait for it in a reduction."""
+    first, second = run_ranks(2, two_ranks, data, tmp_path / "run")
+    assert "no checkpoint could be saved for checkpoint.max_unsaved_kimg 0.08" in first
+    assert second == "stopped"
 
 
 def test_a_store_that_comes_back_in_time_costs_nothing_but_warnings(tmp_path, data, caplog):
