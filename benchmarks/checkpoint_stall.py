@@ -4,7 +4,8 @@
 
 Each round takes `steps` steps without a checkpoint, then one turn that hands a checkpoint over, then steps until it is
 committed. `--state-mb` widens both networks until the state has that size. The share is that of all time that the
-recipe's interval of checkpoints takes; the folder is a temporary one on this machine's disk.
+recipe's interval of checkpoints takes; the folder is a temporary one on this machine's disk. CPU time is the training
+thread's own: it leaves out what other processes and the writing thread take.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import contextlib
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +40,14 @@ from gan_distributed.training.world import World
 
 @dataclass
 class Figures:
-    """Seconds: steps alone, turns that handed a checkpoint over, steps while it was written, snapshot to commit."""
+    """Seconds: steps alone, turns that handed a checkpoint over, steps while it was written, snapshot to commit.
 
-    steps: list[float]
-    stalls: list[float]
-    beside: list[float]
+    The first two also by the CPU time of the training thread.
+    """
+
+    steps: list[tuple[float, float]]
+    stalls: list[tuple[float, float]]
+    beside: list[tuple[float, float]]
     commits: list[float]
 
 
@@ -57,9 +62,11 @@ def widened(config: Config, images: ImageSpec, state_mb: float) -> Config:
             }
         )
         wide = config.model_copy(update={"model": model})
-        if state_bytes(wide, images) >= 1e6 * state_mb:
+        found_mb = state_bytes(wide, images) / 1e6
+        if found_mb >= state_mb:
             return wide
-        factor *= 1.1
+        # Weights grow with the square of the width, about.
+        factor *= max(1.02, (state_mb / found_mb) ** 0.5)
 
 
 def state_bytes(config: Config, images: ImageSpec) -> int:
@@ -81,23 +88,26 @@ def measure(config: Config, manifest: Manifest, data: str, run: RunFolder, round
         stream.start(0)
         loop = Loop(config, world, state, stream, metrics, lambda: False, scribe, None)
 
-        def timed_turn(due: bool) -> float:
-            started = time.perf_counter()
-            if due:
-                loop._saving.now()
-            loop._saving.save(last=False, flush=lambda: None)
-            handed_over = time.perf_counter() - started
-            if not due:
-                loop._take_step()
-            return handed_over if due else time.perf_counter() - started
+        def timed(action: Callable[[], object]) -> tuple[float, float]:
+            started, cpu_started = time.perf_counter(), time.thread_time()
+            action()
+            return time.perf_counter() - started, time.thread_time() - cpu_started
 
-        timed_turn(False)
+        def turn() -> None:
+            loop._saving.save(last=False, flush=lambda: None)
+            loop._take_step()
+
+        def hand_over() -> None:
+            loop._saving.now()
+            loop._saving.save(last=False, flush=lambda: None)
+
+        timed(turn)
         for _ in range(rounds):
-            figures.steps += [timed_turn(False) for _ in range(steps)]
-            figures.stalls.append(timed_turn(True))
+            figures.steps += [timed(turn) for _ in range(steps)]
+            figures.stalls.append(timed(hand_over))
             started = time.perf_counter()
             while loop._saving._saved < loop._saving._handed_over:
-                figures.beside.append(timed_turn(False))
+                figures.beside.append(timed(turn))
             figures.commits.append(time.perf_counter() - started)
         writer.close()
     held.release()
@@ -121,17 +131,25 @@ def main() -> None:
         for name, config in (("recipe", recipe), ("wide", widened(recipe, images, options.state_mb))):
             run = RunFolder(str(Path(folder) / name))
             found = measure(config, manifest, data, run, options.rounds, options.steps)
-            step, stall = statistics.median(found.steps), statistics.median(found.stalls)
-            beside, commit = statistics.median(found.beside), statistics.median(found.commits)
-            interval_s = step * 1000 * config.checkpoint.every_kimg / config.training.batch_size
+            (step, step_cpu), (stall, stall_cpu) = medians(found.steps), medians(found.stalls)
+            (beside, _), commit = medians(found.beside), statistics.median(found.commits)
+            num_steps = 1000 * config.checkpoint.every_kimg / config.training.batch_size
             slower_s = max(0.0, 1 - step / beside) * commit
             print(
-                f"{name}: state {state_bytes(config, images) / 1e6:.1f} MB, step {1000 * step:.1f} ms\n"
-                f"  handing a checkpoint over: {1000 * stall:.1f} ms, {100 * stall / step:.1f}% of a step, "
-                f"{100 * stall / interval_s:.4f}% of all time\n"
+                f"{name}: state {state_bytes(config, images) / 1e6:.1f} MB, step {1000 * step:.1f} ms "
+                f"(CPU {1000 * step_cpu:.1f} ms), a checkpoint every {num_steps:.0f} steps\n"
+                f"  handing it over: {1000 * stall:.1f} ms, {100 * stall / step:.1f}% of a step (CPU "
+                f"{1000 * stall_cpu:.1f} ms, {100 * stall_cpu / step_cpu:.1f}%), "
+                f"{100 * stall / step / num_steps:.4f}% of all time\n"
                 f"  committed after {commit:.2f} s; steps meanwhile: {1000 * beside:.1f} ms, "
-                f"{100 * slower_s / interval_s:.3f}% of all time"
+                f"{100 * slower_s / step / num_steps:.3f}% of all time"
             )
+
+
+def medians(pairs: list[tuple[float, float]]) -> tuple[float, float]:
+    """Of the wall clock and of the CPU time."""
+    wall, cpu = zip(*pairs, strict=True)
+    return statistics.median(wall), statistics.median(cpu)
 
 
 if __name__ == "__main__":
