@@ -1,5 +1,6 @@
 """The thread that commits snapshots while training goes on. Rank 0 only."""
 
+import functools
 import logging
 import threading
 import time
@@ -28,14 +29,18 @@ class CheckpointWriter:
     """Commits one snapshot at a time. A newer one takes the place of one that still waits: training never does.
 
     commit(seen_images, snapshot) returns when the checkpoint is saved, tidy(seen_images, snapshot) does what may fail.
-    timeout_s: how long one checkpoint may take, retries included.   failures: checkpoints that were not saved.
-    last_failure: why the last of them was not.
+    timeout_s: how long one checkpoint may take, retries included.   first: what the thread begins with; it may fail.
+    failures: checkpoints that were not saved.   last_failure: why the last of them was not.
     """
 
     def __init__(
-        self, commit: Callable[[int, Snapshot], None], tidy: Callable[[int, Snapshot], None], timeout_s: float
+        self,
+        commit: Callable[[int, Snapshot], None],
+        tidy: Callable[[int, Snapshot], None],
+        timeout_s: float,
+        first: Callable[[], None] = lambda: None,
     ) -> None:
-        self._commit, self._tidy, self._timeout_s = commit, tidy, timeout_s
+        self._commit, self._tidy, self._timeout_s, self._first = commit, tidy, timeout_s, first
         self._finished: SimpleQueue[Saved | Exception] = SimpleQueue()
         self._changed = threading.Condition()
         self._waiting: tuple[int, Snapshot, float] | None = None
@@ -89,6 +94,7 @@ class CheckpointWriter:
             return handed_over
 
     def _work(self) -> None:
+        self._try_to_tidy(self._first)
         while (handed_over := self._next()) is not None:
             seen_images, snapshot, started = handed_over
             try:
@@ -98,9 +104,12 @@ class CheckpointWriter:
                 self._finished.put(error)
                 continue
             self._finished.put(Saved(seen_images, time.monotonic() - started))
-            try:
-                with within(self._timeout_s):
-                    self._tidy(seen_images, snapshot)
-            except GanError as error:
-                # The checkpoint stands all the same.
-                logger.warning("the checkpoint is saved, older ones could not be tidied up: %s", error)
+            self._try_to_tidy(functools.partial(self._tidy, seen_images, snapshot))
+
+    def _try_to_tidy(self, tidy: Callable[[], None]) -> None:
+        try:
+            with within(self._timeout_s):
+                tidy()
+        except GanError as error:
+            # The checkpoint stands all the same.
+            logger.warning("the checkpoint is saved, older ones could not be tidied up: %s", error)

@@ -34,8 +34,11 @@ class Retention:
         """Delete what is older than `keep_last` whole checkpoints, but the best by score and multiples of
         `keep_every_kimg`. A damaged one counts for nothing, so that the only good one is never deleted.
         """
+        urls = list(checkpoints_newest_first(self._run))
+        if len(urls) <= self._config.keep_last:
+            return
         num_whole = 0
-        for url in list(checkpoints_newest_first(self._run)):
+        for url in urls:
             if num_whole < self._config.keep_last:
                 num_whole += self._is_whole(url)
             elif not self._stays(clock_of(url), best_seen_images):

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import functools
 import json
 import logging
 import threading
@@ -21,7 +22,7 @@ from gan_distributed.data.stream import Stream
 from gan_distributed.errors import GanError, InputError, LeaseLostError, TrainingError
 from gan_distributed.models.networks import ImageSpec
 from gan_distributed.training import lease
-from gan_distributed.training.archive import Archive
+from gan_distributed.training.archive import Archive, clock_of_best
 from gan_distributed.training.checkpoint import newest_checkpoint
 from gan_distributed.training.checkpoint_writer import CheckpointWriter
 from gan_distributed.training.collapse import CollapseError
@@ -135,7 +136,7 @@ def _attempt(
     )
     metrics.set("gan_world_size", world.size)
     metrics.add("gan_replayed_images", resume.replayed_images)
-    with contextlib.closing(stream), _scribe(config, run, images, held, link.say) as scribe:
+    with contextlib.closing(stream), _scribe(config, run, state, held, link.say) as scribe:
         stream.start(state.seen_images)
         if scribe is not None:
             start = f"resuming at {state.seen_images / 1000:.1f} kimg" if resume.seen_images else "starting"
@@ -174,15 +175,16 @@ def _begin(assignment: Assignment, run: RunFolder, held: list[lease.Lease]) -> R
 
 @contextlib.contextmanager
 def _scribe(
-    config: Config, run: RunFolder, images: ImageSpec, held: list[lease.Lease], say: Callable[[str], None]
+    config: Config, run: RunFolder, state: TrainState, held: list[lease.Lease], say: Callable[[str], None]
 ) -> Iterator[Scribe | None]:
     """Rank 0's writers; None on the other ranks."""
     if not held:
         yield None
         return
     holder = held[0]
-    archive = Archive(config, run, images, holder)
-    writer = CheckpointWriter(archive.commit, archive.tidy, config.checkpoint.write_timeout_s)
+    archive = Archive(config, run, state.images, holder)
+    first = functools.partial(archive.take_over, state.saved_seen_images, clock_of_best(state.best_score))
+    writer = CheckpointWriter(archive.commit, archive.tidy, config.checkpoint.write_timeout_s, first)
     try:
         yield Scribe(run, holder.attempt, holder.check_known, writer, Recorder(run, holder.attempt), say)
     finally:

@@ -156,6 +156,8 @@ def end_of(job: Callable[[Path], None], run: Path, log: Path, point: CrashPoint,
     ended = checkpoints_of(run)
     if ended != straight:
         result["wrong"].append(f"ended in other bytes: {sorted(ended)}, {sorted(straight)}")
+    if not all((run / "checkpoints" / f"{seen:012d}" / "generator.safetensors").exists() for seen in ended):
+        result["wrong"].append("no copy of the generator")
     left = [str(path) for path in run.rglob("*") if path.name.startswith(".tmp")]
     folders = [path.name for path in (run / "checkpoints").iterdir() if int(path.name) not in ended]
     if left or folders:
