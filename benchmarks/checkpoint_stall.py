@@ -70,7 +70,7 @@ def widened(config: Config, images: ImageSpec, state_mb: float) -> Config:
 
 
 def state_bytes(config: Config, images: ImageSpec) -> int:
-    return len(encode_state(TrainState(config, images, World()).snapshot(0).on_host()))
+    return len(encode_state(TrainState(config, images, World()).snapshot(0)))
 
 
 def measure(config: Config, manifest: Manifest, data: str, run: RunFolder, rounds: int, steps: int) -> Figures:

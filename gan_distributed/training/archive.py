@@ -32,10 +32,10 @@ class Archive:
 
     def commit(self, seen_images: int, snapshot: Snapshot) -> None:
         """Return when the checkpoint is saved. Raises StorageError, CheckpointError, LeaseLostError."""
-        state = snapshot.on_host()
+        generator = self._encoded_generator(seen_images, snapshot.on_host())
         contents = {
-            "state": ("state-{attempt}.pt", encode_state(state)),
-            "generator": ("generator-{attempt}.safetensors", self._encoded_generator(seen_images, state)),
+            "state": ("state-{attempt}.pt", encode_state(snapshot)),
+            "generator": ("generator-{attempt}.safetensors", generator),
             "config": ("config-{attempt}.yaml", to_yaml(self._config).encode()),
         }
         commit_checkpoint(self._run, seen_images, self._holder.attempt, contents, self._holder.check)

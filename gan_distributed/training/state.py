@@ -120,11 +120,12 @@ class TrainState:
         }
 
 
-def encode_state(snapshot: dict[str, Any]) -> bytes:
-    """The bytes of state.pt, which load with weights_only=True. snapshot: on the host."""
-    counts = {"skipped": snapshot["skipped"].tolist(), "augment_p": float(snapshot["augment_p"])}
+def encode_state(snapshot: Snapshot) -> bytes:
+    """The bytes of state.pt, which load with weights_only=True."""
+    values = snapshot.on_host()
+    counts = {"skipped": values["skipped"].tolist(), "augment_p": float(values["augment_p"])}
     file = io.BytesIO()
-    torch.save(snapshot | counts, file)
+    torch.save(values | counts, file)
     return file.getvalue()
 
 

@@ -160,7 +160,7 @@ CONFIG = {"model.generator_channels": 4, "model.discriminator_channels": 4, "mod
 
 def test_a_state_that_does_not_fit_names_the_network():
     small, wide = (load_config(None, CONFIG | {"model.discriminator_channels": width}) for width in (4, 8))
-    data = encode_state(state_for(small).snapshot(0).on_host())
+    data = encode_state(state_for(small).snapshot(0))
     for take in (TrainState.load, TrainState.adopt):
         with pytest.raises(ResumeError, match="the saved discriminator does not fit .*; model.family and") as caught:
             take(state_for(wide), data)
