@@ -94,7 +94,7 @@ def project_loop(config: Config, images: ImageSpec, url: str):
     stream = Stream(url, manifest, order, config.data, config.training.batch_size, 0, 1)
     stream.start(0)
     metrics = WorkerMetrics(config.metrics.model_copy(update={"port": None}), "benchmark", 0, 0)
-    loop = Loop(config, world, state, stream, metrics, lambda: False, None)
+    loop = Loop(config, world, state, stream, metrics, lambda: False, None, None)
     return loop._take_step, stream.close
 
 

@@ -44,6 +44,10 @@ class CheckpointError(GanError):
     """A checkpoint cannot be read or written."""
 
 
+class NotCommittedError(CheckpointError):
+    """A folder of a checkpoint whose commit was never written: nobody was told that it is saved."""
+
+
 class ResumeError(InputError):
     """A run of this name exists and the command does not fit it."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gan_distributed import command
-from gan_distributed.errors import GanError, InputError
+from gan_distributed.errors import ConfigError, GanError, InputError
 
 if TYPE_CHECKING:
     from gan_distributed.config import ScoreConfig
@@ -34,6 +34,9 @@ def evaluate(
     against: Annotated[
         str | None, typer.Option(help="Compare with the last scores of this run, or of a .jsonl file of scores.")
     ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="data.storage_options.KEY=value; a run does not keep these.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Records with their protocol, as JSON.")] = False,
 ) -> None:
     """Score a trained generator (its averaged weights) against a prepared data set.
@@ -54,6 +57,7 @@ def evaluate(
     trained = load_trained(source)
     config = _settings(trained.config.score, {name: value for name, value in given.items() if value is not None})
     others = [] if against is None else _records(against)
+    _open_data(data, set_ or [])
     found, compared = _score(trained, config, data, others)
     records = [score.to_record() for score in found.scores]
     _keep(trained, found)
@@ -75,6 +79,18 @@ def _settings(config: "ScoreConfig", given: dict[str, Any]) -> "ScoreConfig":
     return load_config(None, {"score": section}).score
 
 
+def _open_data(data: str, assignments: list[str]) -> None:
+    """Let the data set be opened with the given storage options. Raises ConfigError."""
+    from gan_distributed.config import load_config, parse_overrides
+    from gan_distributed.data import storage
+
+    overrides = parse_overrides(assignments)
+    other = [key for key in overrides if not f"{key}.".startswith("data.storage_options.")]
+    if other:
+        raise ConfigError(f"--set {other[0]}: evaluate takes data.storage_options only; scores have their own options")
+    storage.configure(storage.absolute(data), load_config(None, overrides).data.storage_options)
+
+
 def _score(
     trained: "Trained", config: "ScoreConfig", data: str, others: list[dict[str, Any]]
 ) -> "tuple[Round, list[dict[str, Any]]]":
@@ -88,7 +104,6 @@ def _score(
     from gan_distributed.training.world import World
 
     url = storage.absolute(data)
-    storage.configure(url, trained.config.data.storage_options)
     manifest = load_manifest(url)
     _check_fit(trained, manifest, url)
     world = World(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))

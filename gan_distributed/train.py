@@ -25,6 +25,9 @@ def train(
     data: Annotated[str | None, typer.Option(help="Prepared data set: a path, gs://, s3://.")] = None,
     output: Annotated[str | None, typer.Option(help="Folder or bucket that holds the runs.")] = None,
     run_id: Annotated[str | None, typer.Option(help="Name of the run; the same name resumes it.")] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Run or checkpoint whose networks a new run starts with.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Ray workers; 0 trains in this process, without Ray.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.field=value, over the recipe.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run of that name first.")] = False,
@@ -35,6 +38,7 @@ def train(
 
     overrides = parse_overrides(set_ or [])
     shortcuts = {"data.url": data, "output": output, "run_id": run_id, "cluster.workers": workers}
+    shortcuts["from_checkpoint"] = from_
     given = {key: value for key, value in shortcuts.items() if value is not None}
     resolved = load_config(config, overrides | given)
     if dry_run:
@@ -46,12 +50,14 @@ def train(
 
 def _train(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
     from gan_distributed.evaluation.plan import with_absolute_files
+    from gan_distributed.models.networks import ImageSpec
     from gan_distributed.training.cluster import train_on_ray
+    from gan_distributed.training.fine_tuning import check_origin
     from gan_distributed.training.run_folder import RunFolder, check_resume, read_config, read_json
     from gan_distributed.training.worker import Assignment
 
     data_url, run = _places(config)
-    config = config.model_copy(update={"score": with_absolute_files(config.score)})
+    config = _absolute(config.model_copy(update={"score": with_absolute_files(config.score)}))
     signals = _StopSignals()
     if fresh:
         _delete_run(run)
@@ -59,6 +65,8 @@ def _train(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
     recorded = before.recorded.dataset if before is not None and before.recorded is not None else None
     manifest = _check_data(config, data_url, recorded)
     check_resume(run, config, manifest.fingerprint, set(allowed))
+    if before is None:
+        check_origin(config, ImageSpec(manifest.height, manifest.channels, manifest.num_classes))
     done = read_json(run.done_url)
     if done is not None and done["seen_images"] >= round(1000 * config.training.total_kimg):
         command.say(f"{run.url} is finished: {_summary(done)}")
@@ -70,6 +78,14 @@ def _train(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
     else:
         outcome = train_on_ray(assignment, signals.requested, signals.install)
     return _tell_end(RunFolder(run.url), outcome, signals)
+
+
+def _absolute(config: "Config") -> "Config":
+    """Ray workers have another working directory than the driver."""
+    from gan_distributed.data import storage
+
+    origin = config.from_checkpoint
+    return config.model_copy(update={"from_checkpoint": None if origin is None else storage.absolute(origin)})
 
 
 def _places(config: "Config") -> tuple[str, Any]:
@@ -121,7 +137,10 @@ def _delete_run(run: Any) -> None:
     from gan_distributed.training import lease
 
     lease.wait_until_free(run, owner="")
-    storage.delete_folder(run.url)
+    for name in storage.names(run.url):
+        # The numbers of the leases go on: an attempt that wakes up must find a higher one.
+        if name != "lease":
+            storage.delete_folder(storage.join(run.url, name))
 
 
 def _train_here(assignment: "Assignment", signals: "_StopSignals") -> "Outcome":

@@ -171,3 +171,46 @@ def test_how_data_is_read_is_not_part_of_the_identity():
     }.items():
         assert load_config(None, {key: value}).digest == plain.digest, key
     assert load_config(None, {"data.window_blocks": 5}).digest != plain.digest
+
+
+@pytest.mark.parametrize(
+    ("key", "url"),
+    [
+        ("data.url", "s3://key:hunter2@bucket/set"),
+        ("output", "https://user:hunter2@host/runs"),
+        ("from_checkpoint", "https://host/runs/r?X-Amz-Signature=hunter2"),
+        ("score.weights", "https://host/weights.pth?sv=1&sig=hunter2"),
+    ],
+)
+def test_a_url_with_a_credential_is_refused_and_not_repeated(key, url):
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, {key: url})
+    assert f"{key}: the URL holds a password or a signature" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    load_config(None, {key: "gs://bucket/a@b:c/file?x=1"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: {storage_options: {password: hunter2",
+        "data: {storage_options: hunter2}",
+        "data:\n  storage_options:\n    password: 'hunter2\n",
+        "data: {storage_options: [hunter2]}",
+    ],
+)
+def test_mistakes_beside_a_credential_do_not_repeat_it(tmp_path, text):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path))
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        parse_overrides(["data.storage_options.password='hunter2"])
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_limit_below_the_interval_of_checkpoints_is_refused():
+    with pytest.raises(ConfigError, match="checkpoint: max_unsaved_kimg 100 must be above every_kimg 100"):
+        load_config(None, {"checkpoint.max_unsaved_kimg": 100, "checkpoint.every_kimg": 100})
+    assert load_config(None, {"checkpoint.max_unsaved_kimg": None}).checkpoint.max_unsaved_kimg is None

@@ -3,7 +3,7 @@
 A recipe is one YAML file; `--set section.field=value` overrides a field.
 """
 
-from gan_distributed.config.configuration import Config, Recorded
+from gan_distributed.config.configuration import Change, Config, Origin, Recorded, public_values
 from gan_distributed.config.data import DataConfig
 from gan_distributed.config.model import ModelConfig
 from gan_distributed.config.objective import MAX_LEAK_FREE_P, AugmentConfig, LossConfig
@@ -17,6 +17,7 @@ __all__ = [
     "MAX_LEAK_FREE_P",
     "AdamConfig",
     "AugmentConfig",
+    "Change",
     "CheckpointConfig",
     "ClusterConfig",
     "Config",
@@ -27,6 +28,7 @@ __all__ = [
     "MetricsConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "Origin",
     "Recorded",
     "SamplesConfig",
     "Schedule",
@@ -37,5 +39,6 @@ __all__ = [
     "load_config",
     "parse_config",
     "parse_overrides",
+    "public_values",
     "to_yaml",
 ]

@@ -6,6 +6,7 @@ means off.
 
 import hashlib
 import json
+import re
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -25,11 +26,31 @@ from gan_distributed.config.score import ScoreConfig
 from gan_distributed.config.section import Section, largest
 
 
+class Origin(Section):
+    """The checkpoint of another run whose weights a run started from."""
+
+    url: str = Field(description="folder of the checkpoint")
+    seen_images: int = Field(description="images it had seen")
+    state_sha256: str = Field(description="sha256 of its state")
+
+
+class Change(Section):
+    """A field that decides the result and was changed on purpose while the run stood still."""
+
+    field: str = Field(description="its path")
+    old: Any = Field(description="its value before")
+    new: Any = Field(description="its value since")
+    seen_images: int = Field(description="images seen when it changed")
+    attempt: int = Field(description="the attempt that began with it")
+
+
 class Recorded(Section):
     """What a run wrote beside its configuration; nothing that a user sets."""
 
     digest: str = Field(description="sha256 of the fields that decide the result")
     dataset: str = Field(description="fingerprint of the data set")
+    origin: Origin | None = Field(None, description="what from_checkpoint meant when the run was started")
+    changes: tuple[Change, ...] = Field((), description="what --set changed since, oldest first")
 
 
 class Config(Section):
@@ -38,6 +59,9 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the order, the weights and all draws")
     output: str | None = Field(None, description="folder or bucket that holds the runs; --output")
     run_id: Annotated[str, Field(pattern=r"^[\w][\w.-]*$")] | None = Field(None, description="the run's name; --run-id")
+    from_checkpoint: str | None = Field(
+        None, description="run or checkpoint whose networks a new run starts with, for fine-tuning; --from"
+    )
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
@@ -56,6 +80,16 @@ class Config(Section):
     @classmethod
     def _run_id_may_look_like_a_number(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _urls_hold_no_credentials(self) -> "Config":
+        for path, value in _flatten(public_values(self)).items():
+            if isinstance(value, str) and _CREDENTIAL.search(value):
+                raise ValueError(
+                    f"{path}: the URL holds a password or a signature, which would be written into the run and its "
+                    "logs; put it into data.storage_options or the environment"
+                )
+        return self
 
     @model_validator(mode="after")
     def _groups_are_equal(self) -> "Config":
@@ -116,6 +150,13 @@ class Config(Section):
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
 
 
+def public_values(config: Config) -> dict[str, Any]:
+    """The configuration as plain values, without storage_options, which may hold secrets: what is written anywhere."""
+    return config.model_dump(mode="json", exclude={"data": {"storage_options"}})
+
+
+# `scheme://user:password@host`, and the signatures of Amazon, Google and Azure in a query.
+_CREDENTIAL = re.compile(r"://[^/@]*:[^/@]+@|[?&](x-amz-signature|x-goog-signature|sig|token|access_token)=", re.I)
 # Where the bytes lie, how often things are saved and who computes change nothing of the result.
 _FREE = (
     "output",

@@ -26,7 +26,8 @@ def explain(error: ValidationError) -> list[str]:
             said = str(mistake["ctx"]["error"])
         else:
             said = mistake["msg"].removesuffix(" or instance of Schedule").replace("dictionary", "schedule")
-            found[path] = f", found {mistake['input']!r}"
+            if not path.startswith("data.storage_options"):
+                found[path] = f", found {mistake['input']!r}"
         mistakes.setdefault(path, []).append(said)
     return [
         (f"{path}: " if path else "") + ", or: ".join(said) + found.get(path, "") for path, said in mistakes.items()

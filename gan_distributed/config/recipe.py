@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from gan_distributed.config.configuration import Config
+from gan_distributed.config.configuration import Config, public_values
 from gan_distributed.config.mistakes import explain
 from gan_distributed.errors import ConfigError
 
@@ -35,7 +35,7 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
         try:
             overrides[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {assignment}: {value!r} is not a YAML value") from error
+            raise ConfigError(f"--set {key}=…: {_said(error)}; give a YAML value") from error
     return overrides
 
 
@@ -50,8 +50,8 @@ def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def to_yaml(config: Config) -> str:
-    """The resolved configuration as a recipe; without storage_options, which may hold secrets."""
-    return yaml.safe_dump(config.model_dump(mode="json", exclude={"data": {"storage_options"}}), sort_keys=False)
+    """The resolved configuration as a recipe, but for storage_options."""
+    return yaml.safe_dump(public_values(config), sort_keys=False)
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
@@ -91,12 +91,19 @@ def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     try:
         values = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - derives from SafeLoader
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{where}: not YAML: {_said(error)}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: a recipe is a mapping of sections, found {type(values).__name__}")
     return values
+
+
+def _said(error: yaml.YAMLError) -> str:
+    """What is wrong and where, without the line itself: it may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
+    return str(problem) if mark is None else f"{problem} in line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _validated(values: dict[str, Any], where: str) -> Config:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gan_distributed.config.section import Port, Positive, PositiveInt, Section
 
@@ -29,6 +29,19 @@ class CheckpointConfig(Section):
     every_kimg: Positive = Field(50.0, description="interval of checkpoints")
     keep_last: PositiveInt = Field(2, description="newest checkpoints to keep")
     keep_every_kimg: Positive | None = Field(None, description="checkpoints at multiples of this are kept for ever")
+    write_timeout_s: Positive = Field(300.0, description="seconds that a store has for one checkpoint, with retries")
+    max_unsaved_kimg: Positive | None = Field(
+        1000.0, description="how far training goes on while the store takes no checkpoint; null: to the end"
+    )
+
+    @model_validator(mode="after")
+    def _one_interval_is_not_too_long(self) -> "CheckpointConfig":
+        if self.max_unsaved_kimg is not None and self.max_unsaved_kimg <= self.every_kimg:
+            raise ValueError(
+                f"max_unsaved_kimg {self.max_unsaved_kimg:g} must be above every_kimg {self.every_kimg:g}, else a "
+                "healthy run would stop; raise it, or save more often"
+            )
+        return self
 
 
 class SamplesConfig(Section):

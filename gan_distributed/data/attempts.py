@@ -1,10 +1,12 @@
 """Trying again: which errors of a store pass, how long to go on, and what to tell in the end."""
 
+import contextlib
 import errno
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import TypeVar
 
 from gan_distributed.errors import AccessError, AlreadyExistsError, MissingError, StorageError
@@ -55,7 +57,7 @@ class Attempts:
 
     def __init__(self, url: str, sleep: Callable[[float], object] = time.sleep) -> None:
         self._url, self._sleep = url, sleep
-        self._deadline = time.monotonic() + RETRY_DEADLINE_S
+        self._deadline = deadline()
         self._backoff = _FIRST_BACKOFF_S
 
     def progressed(self) -> None:
@@ -71,6 +73,25 @@ class Attempts:
         counters.add("retries")
         self._sleep(random.uniform(0, self._backoff))
         self._backoff = min(2 * self._backoff, _LONGEST_BACKOFF_S)
+
+
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """All that this thread asks of stores in the block has so long together, instead of RETRY_DEADLINE_S each."""
+    before = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(before)
+
+
+def deadline() -> float:
+    """When to give up what begins now, by time.monotonic()."""
+    ambient = _deadline.get()
+    return time.monotonic() + RETRY_DEADLINE_S if ambient is None else ambient
 
 
 def retrying(url: str, action: Callable[[], T]) -> T:

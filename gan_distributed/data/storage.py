@@ -8,6 +8,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -19,7 +20,7 @@ os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.core import url_to_fs
 
-from gan_distributed.data.attempts import explained, retrying
+from gan_distributed.data.attempts import deadline, explained, retrying
 from gan_distributed.data.attempts import protocol as protocol
 from gan_distributed.errors import InputError, MissingError
 
@@ -76,7 +77,7 @@ def write(url: str, data: bytes) -> None:
     if local_path(url) is not None:
         retrying(url, lambda: _write_local(Path(path), lambda file: file.write(data), replace=True))
     else:
-        retrying(url, lambda: filesystem.pipe_file(path, data))
+        retrying(url, lambda: _put(filesystem, path, data))
 
 
 def write_file(url: str, path: Path) -> None:
@@ -109,7 +110,7 @@ def create(url: str, data: bytes) -> None:
             if local:
                 _write_local(Path(path), lambda file: file.write(data), replace=False)
             else:
-                filesystem.pipe_file(path, data, mode="create")
+                _put(filesystem, path, data, mode="create")
         except FileExistsError:
             # A retry may find what its own first try wrote before the connection broke.
             if tries > 1 and read_bytes(url) == data:
@@ -122,6 +123,19 @@ def create(url: str, data: bytes) -> None:
             raise
 
     retrying(url, put)
+
+
+# A try may take this long and a second a MiB: longer than any retry of the client's own, so that only a hang is cut.
+_PUT_S = 60.0
+
+
+def _put(filesystem: Any, path: str, data: bytes, **more: Any) -> None:
+    """One try; a store that falls silent is left when the time is over, where the filesystem can be left waiting."""
+    if isinstance(filesystem, AsyncFileSystem):
+        limit_s = min(_PUT_S + len(data) / 2**20, max(1.0, deadline() - time.monotonic()))
+        sync(filesystem.loop, filesystem._pipe_file, path, data, timeout=limit_s, **more)
+    else:
+        filesystem.pipe_file(path, data, **more)
 
 
 def exists(url: str) -> bool:
@@ -170,6 +184,13 @@ def delete_folder(url: str) -> None:
     filesystem, path = open_filesystem(url)
     with contextlib.suppress(MissingError):
         retrying(url, lambda: filesystem.rm(path, recursive=True))
+
+
+def delete_temporaries(url: str) -> None:
+    """Remove what writers that were killed left in a folder on a disk; a store of objects keeps no such parts."""
+    folder = local_path(url)
+    for path in folder.glob(f"{TEMPORARY}*") if folder is not None else ():
+        path.unlink(missing_ok=True)
 
 
 def open_binary(url: str) -> IO[bytes]:

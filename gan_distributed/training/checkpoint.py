@@ -1,4 +1,4 @@
-"""Checkpoints: two-phase commit, verification, retention, and the thread that writes them. Rank 0 only.
+"""Checkpoints as they lie in a run's folder: two-phase commit, verification, which one is the newest. Rank 0 only.
 
 A checkpoint exists when its COMMIT.json does; that is written last, names every file with its size and sha256, and is
 created only if absent. Only then is it called saved.
@@ -7,20 +7,24 @@ created only if absent. Only then is it called saved.
 import hashlib
 import json
 import logging
-import queue
-import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
-from gan_distributed.config import CheckpointConfig
 from gan_distributed.data import storage
-from gan_distributed.errors import CheckpointError, MissingError, ResumeError, StorageError
+from gan_distributed.errors import (
+    AlreadyExistsError,
+    CheckpointError,
+    MissingError,
+    NotCommittedError,
+    ResumeError,
+    StorageError,
+)
 from gan_distributed.training.run_folder import RunFolder
 
 COMMIT_NAME = "COMMIT.json"
 COMMIT_FORMAT = 1
+# A file that reads back as other bytes is written once more.
+_WRITES = 2
 logger = logging.getLogger(__name__)
 
 
@@ -33,6 +37,11 @@ class CommittedFile:
     sha256: str
 
 
+def described(name: str, data: bytes) -> CommittedFile:
+    """What a commit says of these bytes."""
+    return CommittedFile(name, len(data), hashlib.sha256(data).hexdigest())
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A committed checkpoint: its folder, its clock and its files by role (state, generator, config)."""
@@ -43,19 +52,30 @@ class Checkpoint:
 
     def read(self, role: str) -> bytes:
         """The bytes of one file, verified; raises CheckpointError where they are not those of the commit."""
+        if role not in self.files:
+            raise CheckpointError(f"{self.url}: {COMMIT_NAME} names no {role}")
         file = self.files[role]
         url = storage.join(self.url, file.name)
         try:
             data = storage.read_bytes(url)
         except MissingError as error:
             raise CheckpointError(f"{url}: named by {COMMIT_NAME}, and not there") from error
-        if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
+        if described(file.name, data) != file:
             raise CheckpointError(f"{url}: {len(data)} bytes, not those that {COMMIT_NAME} names ({file.bytes} bytes)")
         return data
 
+    def verify(self) -> None:
+        """Read every file; raises CheckpointError where one is not that of the commit."""
+        for role in self.files:
+            self.read(role)
+
+    def has_sizes(self) -> bool:
+        """Whether every file is there in its size, without reading it."""
+        return all(storage.size(storage.join(self.url, file.name)) == file.bytes for file in self.files.values())
+
 
 def open_checkpoint(url: str) -> Checkpoint:
-    """The checkpoint in a folder; raises CheckpointError where it was never committed or is damaged."""
+    """The checkpoint in a folder. Raises NotCommittedError, CheckpointError where its commit is damaged."""
     commit_url = storage.join(url, COMMIT_NAME)
     try:
         commit = json.loads(storage.read_bytes(commit_url))
@@ -68,8 +88,8 @@ def open_checkpoint(url: str) -> Checkpoint:
         files = {role: CommittedFile(**file) for role, file in commit["files"].items()}
         return Checkpoint(url, int(commit["seen_images"]), files)
     except MissingError as error:
-        raise CheckpointError(f"{url}: not a committed checkpoint ({COMMIT_NAME} is missing)") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NotCommittedError(f"{url}: not a committed checkpoint ({COMMIT_NAME} is missing)") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{commit_url}: damaged ({error})") from error
 
 
@@ -80,120 +100,63 @@ def checkpoints_newest_first(run: RunFolder) -> Iterator[str]:
             yield storage.join(run.checkpoints_url, name)
 
 
+def clock_of(url: str) -> int:
+    """Images seen, as the name of a checkpoint's folder says."""
+    return int(url.rsplit("/", 1)[-1])
+
+
 def newest_checkpoint(run: RunFolder, role: str) -> tuple[Checkpoint, bytes] | None:
-    """The newest checkpoint that verifies, and its file of a role; damaged and uncommitted ones are passed over."""
+    """The newest checkpoint that verifies, and its file of a role; None where none was ever committed.
+
+    Damaged ones are passed over with a warning. Raises CheckpointError where there are only damaged ones: to start
+    again would be to give up what may yet be mended.
+    """
+    damaged: CheckpointError | None = None
     for url in checkpoints_newest_first(run):
         try:
             checkpoint = open_checkpoint(url)
             return checkpoint, checkpoint.read(role)
+        except NotCommittedError:
+            continue
         except CheckpointError as error:
             logger.warning("checkpoint passed over: %s", error)
+            damaged = damaged or error
+    if damaged is not None:
+        raise CheckpointError(
+            f"{run.checkpoints_url}: no checkpoint is whole ({damaged}); bring the files back, or start again with "
+            "--fresh or another --run-id"
+        )
     return None
-
-
-def collect_orphans(run: RunFolder, newest: int) -> None:
-    """Delete what a crash left: folders never committed, files no commit names, damaged checkpoints behind `newest`."""
-    for url in checkpoints_newest_first(run):
-        try:
-            named = {file.name for file in open_checkpoint(url).files.values()} | {COMMIT_NAME, "generator.safetensors"}
-        except CheckpointError:
-            named = set()
-        if int(url.rsplit("/", 1)[-1]) > newest:
-            named = set()
-        for name in storage.names(url):
-            if name not in named:
-                storage.delete(storage.join(url, name))
-        if not named:
-            storage.delete_folder(url)
 
 
 def commit_checkpoint(
     run: RunFolder, seen_images: int, attempt: int, contents: dict[str, tuple[str, bytes]], check: Callable[[], None]
 ) -> None:
-    """Write the files, then COMMIT.json if absent; `check` raises where this attempt may not commit any more.
+    """Write the files, read them back, then create COMMIT.json. Returns when the checkpoint is saved.
 
-    contents: role -> (file name pattern with `{attempt}`, bytes).
+    contents: role -> (file name pattern with `{attempt}`, bytes).   check: raises where this attempt may not commit any
+    more; asked again after the commit, since whoever took over in between may not have seen it.
     """
     url = run.checkpoint_url(seen_images)
-    files: dict[str, Any] = {}
+    files = {}
     for role, (pattern, data) in contents.items():
-        name = pattern.format(attempt=f"{attempt:05d}")
-        storage.write(storage.join(url, name), data)
-        files[role] = {"name": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    commit = {"format": COMMIT_FORMAT, "seen_images": seen_images, "attempt": attempt, "files": files}
+        files[role] = described(pattern.format(attempt=f"{attempt:05d}"), data)
+        _write(url, files[role], data)
+    named = {role: asdict(file) for role, file in files.items()}
+    commit = {"format": COMMIT_FORMAT, "seen_images": seen_images, "attempt": attempt, "files": named}
     check()
-    storage.create(storage.join(url, COMMIT_NAME), json.dumps(commit, indent=1).encode())
-    storage.write(storage.join(url, "generator.safetensors"), contents["generator"][1])
+    try:
+        storage.create(storage.join(url, COMMIT_NAME), json.dumps(commit, indent=1).encode())
+    except AlreadyExistsError:
+        # Another attempt came this far at the same time. Where its checkpoint is whole, there is one.
+        open_checkpoint(url).verify()
+    check()
 
 
-def retain(run: RunFolder, config: CheckpointConfig, best_seen_images: int | None = None) -> None:
-    """Delete committed checkpoints but the last `keep_last`, the best by score, and multiples of `keep_every_kimg`."""
-    committed = [url for url in checkpoints_newest_first(run) if storage.exists(storage.join(url, COMMIT_NAME))]
-    for url in committed[config.keep_last :]:
-        seen_images = int(url.rsplit("/", 1)[-1])
-        if config.keep_every_kimg and seen_images % round(1000 * config.keep_every_kimg) == 0:
-            continue
-        if seen_images != best_seen_images:
-            delete_checkpoint(url)
-
-
-def delete_checkpoint(url: str) -> None:
-    """Remove one checkpoint. The commit goes first: what is half deleted is no checkpoint."""
-    storage.delete(storage.join(url, COMMIT_NAME))
-    storage.delete_folder(url)
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint that was committed, and the seconds from the snapshot to the commit."""
-
-    seen_images: int
-    seconds: float
-
-
-class CheckpointWriter:
-    """Commits snapshots on a thread of its own; the step waits only while an older one is still being written.
-
-    write(seen_images, snapshot) encodes and commits; failures are kept and raised at the next call.
-    """
-
-    def __init__(self, write: Callable[[int, dict[str, Any]], None]) -> None:
-        self._write = write
-        self._queue: queue.Queue[tuple[int, dict[str, Any], float] | None] = queue.Queue(maxsize=1)
-        self._finished: queue.SimpleQueue[Saved | Exception] = queue.SimpleQueue()
-        self.failures = 0
-        self._thread = threading.Thread(target=self._work, name="checkpoint", daemon=True)
-        self._thread.start()
-
-    def submit(self, seen_images: int, snapshot: dict[str, Any]) -> None:
-        """Hand a snapshot over."""
-        self._queue.put((seen_images, snapshot, time.monotonic()))
-
-    def finished(self) -> list[Saved]:
-        """Checkpoints committed since the last call. Raises what made this attempt unfit to commit."""
-        saved = []
-        while not self._finished.empty():
-            outcome = self._finished.get()
-            if isinstance(outcome, StorageError):
-                # The store may come back before the next checkpoint; the old one still stands.
-                self.failures += 1
-                logger.warning("a checkpoint was not saved: %s", outcome)
-            elif isinstance(outcome, Exception):
-                raise outcome
-            else:
-                saved.append(outcome)
-        return saved
-
-    def close(self) -> None:
-        """Wait until everything handed over is written."""
-        self._queue.put(None)
-        self._thread.join()
-
-    def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            seen_images, snapshot, started = item
-            try:
-                self._write(seen_images, snapshot)
-                self._finished.put(Saved(seen_images, time.monotonic() - started))
-            except Exception as error:  # noqa: BLE001 - raised in the training thread by finished()
-                self._finished.put(error)
+def _write(url: str, file: CommittedFile, data: bytes) -> None:
+    place = storage.join(url, file.name)
+    for _ in range(_WRITES):
+        storage.write(place, data)
+        if described(file.name, storage.read_bytes(place)) == file:
+            return
+    raise StorageError(f"{place}: reads back as other bytes than were written; look after the store or the network")

@@ -42,6 +42,7 @@ class Lease:
     def __init__(self, run: RunFolder, record: LeaseRecord) -> None:
         self._run, self._record = run, record
         self._stop = threading.Event()
+        self._newer = 0
         self._write_lock = threading.Lock()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
@@ -53,9 +54,13 @@ class Lease:
 
     def check(self) -> None:
         """Raise LeaseLostError where another holder has taken over; called before anything is committed."""
-        newest = _newest_number(self._run)
-        if newest > self.attempt:
-            raise LeaseLostError(f"{self._run.url}: attempt {newest} took the run over; this attempt stops")
+        self._newer = max(self._newer, _newest_number(self._run))
+        self.check_known()
+
+    def check_known(self) -> None:
+        """The same of what the last renewal saw, without asking the store; called at every step."""
+        if self._newer > self.attempt:
+            raise LeaseLostError(f"{self._run.url}: attempt {self._newer} took the run over; this attempt stops")
 
     def release(self) -> None:
         """Let the next start go on at once."""
@@ -68,6 +73,7 @@ class Lease:
         while not self._stop.wait(RENEW_S):
             try:
                 self._write(released=False)
+                self._newer = max(self._newer, _newest_number(self._run))
             except StorageError as error:
                 logger.warning("the lease could not be renewed: %s", error)
 
@@ -87,6 +93,7 @@ def acquire(run: RunFolder, owner: str) -> Lease:
         storage.create(_lease_url(run, number), _encode(record))
     except AlreadyExistsError as error:
         raise LeaseError(f"{run.url}: another command took the run at the same moment; try again later") from error
+    storage.delete_temporaries(run.lease_url)
     return Lease(run, record)
 
 
@@ -107,7 +114,7 @@ def wait_until_free(run: RunFolder, owner: str) -> None:
     while time.monotonic() < deadline:
         time.sleep(_POLL_S)
         now = _newest(run)
-        if now is not None and now.released and now.number == seen.number:
+        if now is not None and now.number == seen.number and (now.released or _is_dead_here(now)):
             return
         if now != seen:
             raise LeaseError(
@@ -142,8 +149,10 @@ def _encode(record: LeaseRecord) -> bytes:
 
 
 def _host() -> str:
+    """This machine since it was started, and the name space of its process numbers: containers share the rest."""
     with contextlib.suppress(OSError):
-        return f"{socket.gethostname()}/{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()}/{boot}/{os.readlink('/proc/self/ns/pid')}"
     return socket.gethostname()
 
 

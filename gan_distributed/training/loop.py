@@ -2,10 +2,8 @@
 an attempt and the first after a resume are the same. Decides nothing alone: every rank takes every turn together.
 """
 
-import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,21 +11,20 @@ from gan_distributed.config import Config
 from gan_distributed.data import storage
 from gan_distributed.data.attempts import counters
 from gan_distributed.data.stream import Stream
-from gan_distributed.errors import GanError, StorageError
-from gan_distributed.training.checkpoint import CheckpointWriter
 from gan_distributed.training.feed import Feed
 from gan_distributed.training.metrics import WorkerMetrics
-from gan_distributed.training.records import Recorder, progress_line
-from gan_distributed.training.run_folder import RunFolder
+from gan_distributed.training.records import progress_line
 from gan_distributed.training.samples import encode_grid, fixed_latents, generate_rows, grid_labels
+from gan_distributed.training.saving import Saving, Scribe
+from gan_distributed.training.schedule import crossed
 from gan_distributed.training.scoring import Scoring
 from gan_distributed.training.state import TrainState
 from gan_distributed.training.step import STATISTICS, Step
 from gan_distributed.training.tick import LaggedFlag, TickSums
+from gan_distributed.training.uploads import Uploads
 from gan_distributed.training.world import World
 
 _FLUSH_S = 15.0
-logger = logging.getLogger(__name__)
 
 
 class NonfiniteRowError(Exception):
@@ -42,17 +39,6 @@ class Outcome:
     seen_images: int
     record: dict[str, Any]
     last_grid: str | None
-
-
-@dataclass(frozen=True)
-class Scribe:
-    """What only rank 0 has: the places it writes to."""
-
-    run: RunFolder
-    attempt: int
-    writer: CheckpointWriter
-    recorder: Recorder
-    say: Callable[[str], None]
 
 
 class Loop:
@@ -77,13 +63,11 @@ class Loop:
         self._tick_sums = TickSums(world.device)
         self._stop_flag = LaggedFlag()
         self._total_images = round(1000 * config.training.total_kimg)
-        # The newest checkpoint handed over, and the newest that is known to be committed.
-        self._committed = self._saved = state.seen_images or -1
-        self._checkpoint_due = False
+        self._saving = Saving(config, state, metrics, scribe)
         self._record: dict[str, Any] = {}
         self._last_grid: str | None = None
         self._last_flush = time.monotonic()
-        self._background = ThreadPoolExecutor(1, thread_name_prefix="upload")
+        self._uploads = Uploads()
 
     def run(self) -> Outcome:
         """Train to the end; raises NonfiniteRowError, CollapseError, and what the stream or checkpoint writer raise."""
@@ -91,45 +75,39 @@ class Loop:
         samples_kimg = config.samples.every_kimg
         if samples_kimg == "epoch":
             samples_kimg = self._stream.manifest.num_images / 1000
-        before = state.seen_images or -1
+        before = state.saved_seen_images
         stopping = False
         try:
             while True:
                 seen = state.seen_images
                 done = seen >= self._total_images
-                if _crossed(before, seen, config.training.tick_kimg) or done or stopping:
+                if crossed(before, seen, config.training.tick_kimg) or done or stopping:
                     self._tick()
-                if samples_kimg is not None and (_crossed(before, seen, samples_kimg) or done):
+                if samples_kimg is not None and (crossed(before, seen, samples_kimg) or done):
                     self._sample()
                 if self._scoring is not None and not stopping and self._scoring.is_due(before, seen, done=done):
                     self._score(self._scoring)
-                self._checkpoint_due |= before >= 0 and _crossed(before, seen, config.checkpoint.every_kimg)
-                self._checkpoint(last=done or stopping)
+                self._saving.turn(before)
+                self._saving.save(last=done or stopping, flush=self._flush)
                 if done or stopping:
                     return Outcome("done" if done else "stopped", seen, self._record, self._last_grid)
                 before = seen
                 stopping = self._take_step()
         finally:
-            if self._scribe is not None:
-                self._upload(self._scribe.recorder.flush)
-            self._background.shutdown()
+            self._flush()
+            self._uploads.close()
 
-    def _upload(self, write: Callable[..., None], *arguments: Any) -> None:
-        """Write something small off the training thread; a sick store costs a picture, not the run."""
-
-        def tell_failure() -> None:
-            try:
-                write(*arguments)
-            except GanError as error:
-                logger.warning("not written: %s", error)
-
-        self._background.submit(tell_failure)
+    def _flush(self) -> None:
+        if self._scribe is not None:
+            self._uploads.submit(self._scribe.recorder.flush)
 
     def _take_step(self) -> bool:
         started = time.monotonic()
         batches = [self._feed.next() for _ in range(self._config.training.discriminator_steps)]
         waited = time.monotonic() - started
-        report = self._step(batches, self._stop_requested())
+        if self._scribe is not None:
+            self._scribe.check_held()
+        report = self._step(batches, self._stop_requested() or self._saving.is_overdue())
         self._tick_sums.add(report.statistics, report.ok, self._state.skipped[1])
         self._metrics.add("gan_data_wait_seconds", waited)
         self._metrics.observe_step(time.monotonic() - started)
@@ -175,7 +153,7 @@ class Loop:
         self._scribe.recorder.add(record)
         if time.monotonic() - self._last_flush > _FLUSH_S:
             self._last_flush = time.monotonic()
-            self._upload(self._scribe.recorder.flush)
+            self._flush()
 
     def _sample(self) -> None:
         if self._scribe is None:
@@ -185,41 +163,10 @@ class Loop:
         num_classes = images.num_classes if config.model.conditional else 0
         rows = generate_rows(self._state.ema, latents, grid_labels(config.samples.num, num_classes))
         self._last_grid = self._scribe.run.sample_url(self._state.seen_images)
-        self._upload(storage.write, self._last_grid, encode_grid(rows, num_classes))
+        self._uploads.submit(storage.write, self._last_grid, encode_grid(rows, num_classes))
 
     def _score(self, scoring: Scoring) -> None:
         started = time.monotonic()
-        # The best weights are saved at once, whatever the interval of checkpoints.
-        self._checkpoint_due |= scoring.score(self._state, self._upload, self._stop_requested)
+        if scoring.score(self._state, self._uploads.submit, self._stop_requested):
+            self._saving.now()
         self._tick_sums.leave_out(time.monotonic() - started)
-
-    def _checkpoint(self, last: bool) -> None:
-        state = self._state
-        if last or self._checkpoint_due:
-            # A state in a row of skipped steps is not one to go back to. Device sync.
-            healthy = int(state.skipped[1]) == 0
-            if (healthy or last) and state.seen_images > self._committed:
-                digest = state.global_digest()
-                self._committed = state.seen_images
-                self._checkpoint_due = False
-                if self._scribe is not None:
-                    self._scribe.writer.submit(state.seen_images, state.snapshot(digest))
-                    self._upload(self._scribe.recorder.flush)
-        if self._scribe is None:
-            return
-        if last:
-            self._scribe.writer.close()
-        for saved in self._scribe.writer.finished():
-            self._scribe.say(f"saved checkpoint {self._scribe.run.checkpoint_url(saved.seen_images)}")
-            self._metrics.publish_checkpoint(saved.seconds, saved.seen_images, time.time())
-            self._saved = saved.seen_images
-        self._metrics.publish_checkpoint_failures(self._scribe.writer.failures)
-        if last and self._saved != state.seen_images:
-            raise StorageError(
-                f"{self._scribe.run.url}: the last checkpoint could not be saved; run the same command again"
-            )
-
-
-def _crossed(before: int, seen: int, every_kimg: float) -> bool:
-    every = max(1, round(1000 * every_kimg))
-    return before // every < seen // every

@@ -1,6 +1,7 @@
 """Metric records of a run: JSON lines in part objects, since buckets cannot append; and the line that people read."""
 
 import json
+import threading
 from typing import Any
 
 from gan_distributed.data import storage
@@ -14,21 +15,25 @@ class Recorder:
     def __init__(self, run: RunFolder, attempt: int) -> None:
         self._run, self._attempt = run, attempt
         self._pending: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
 
     def add(self, record: dict[str, Any]) -> None:
         """Keep a record, with `seen_images`, until the next flush."""
-        self._pending.append(record)
+        with self._lock:
+            self._pending.append(record)
 
     def flush(self) -> None:
-        """Write what is pending as one part; what cannot be written stays pending."""
-        pending, self._pending = self._pending, []
+        """Write what is pending as one part; what cannot be written stays pending. One thread calls it."""
+        with self._lock:
+            pending, self._pending = self._pending, []
         if not pending:
             return
         lines = "".join(json.dumps(record) + "\n" for record in pending)
         try:
             storage.write(self._run.metrics_url(pending[0]["seen_images"], self._attempt), lines.encode())
         except GanError:
-            self._pending = pending + self._pending
+            with self._lock:
+                self._pending = pending + self._pending
             raise
 
 

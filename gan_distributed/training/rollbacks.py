@@ -6,12 +6,8 @@ from typing import Literal
 
 from gan_distributed.data import storage
 from gan_distributed.errors import CheckpointError, TrainingError
-from gan_distributed.training.checkpoint import (
-    checkpoints_newest_first,
-    delete_checkpoint,
-    newest_checkpoint,
-    open_checkpoint,
-)
+from gan_distributed.training.checkpoint import checkpoints_newest_first, newest_checkpoint, open_checkpoint
+from gan_distributed.training.retention import delete_checkpoint
 from gan_distributed.training.run_folder import RunFolder, read_json
 
 Cause = Literal["nonfinite", "collapse"]

@@ -4,12 +4,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from gan_distributed.config import Config, Recorded, differences, parse_config
+from gan_distributed.config import Change, Config, Origin, Recorded, differences, parse_config
 from gan_distributed.data import storage
 from gan_distributed.errors import MissingError, ResumeError
 
 # A resume may not change these at all: the weights would not fit, or the order of images would be another one.
-_FIXED = ("seed", "model.", "data.", "training.precision")
+_FIXED = ("seed", "from_checkpoint", "model.", "data.", "training.precision")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class RunFolder:
     def checkpoints_url(self) -> str:
         """Folder of checkpoints, each named by its images seen."""
         return storage.join(self.url, "checkpoints")
+
+    @property
+    def written_folders(self) -> list[str]:
+        """Folders that only the holder of the run writes to, but for those of leases and of single checkpoints."""
+        return [self.url, *(storage.join(self.url, name) for name in ("metrics", "samples", "rollbacks"))]
 
     def checkpoint_url(self, seen_images: int) -> str:
         """Folder of one checkpoint."""
@@ -72,21 +77,46 @@ def read_config(run: RunFolder) -> Config | None:
         return None
 
 
-def check_resume(run: RunFolder, config: Config, fingerprint: str, allowed: set[str]) -> Config:
+@dataclass(frozen=True)
+class Start:
+    """Where an attempt starts: its number, images seen, and what `from_checkpoint` means, where that is used."""
+
+    attempt: int
+    seen_images: int
+    origin: Origin | None
+
+
+def check_resume(
+    run: RunFolder, config: Config, fingerprint: str, allowed: set[str], start: Start | None = None
+) -> Config:
     """The configuration to record for this start; refuses one that does not fit the run that is there.
 
-    allowed: keys that the user changes on purpose (--set).
+    allowed: keys that the user changes on purpose (--set).   start: None where nothing is going to be recorded.
     """
     old = read_config(run)
-    new = config.model_copy(update={"recorded": Recorded(digest=config.digest, dataset=fingerprint)})
-    if old is None:
-        return new
+    changed = {} if old is None else differences(old, config)
+    if old is not None:
+        _check_fits(run, old, changed, fingerprint, allowed)
+    before = old.recorded if old is not None else None
+    changes, origin = (before.changes, before.origin) if before else ((), None)
+    if start is not None:
+        origin = start.origin or origin
+        changes += tuple(
+            Change(field=path, old=was, new=now, seen_images=start.seen_images, attempt=start.attempt)
+            for path, (was, now) in changed.items()
+        )
+    recorded = Recorded(digest=config.digest, dataset=fingerprint, origin=origin, changes=changes)
+    return config.model_copy(update={"recorded": recorded})
+
+
+def _check_fits(
+    run: RunFolder, old: Config, changed: dict[str, tuple[Any, Any]], fingerprint: str, allowed: set[str]
+) -> None:
     if old.recorded and old.recorded.dataset and old.recorded.dataset != fingerprint:
         raise ResumeError(
             f"{run.url}: the run was started on another data set (fingerprint {old.recorded.dataset[:12]}, now "
             f"{fingerprint[:12]}); give its --data, another --run-id, or --fresh"
         )
-    changed = differences(old, config)
     refused = [
         path
         for path in changed
@@ -99,7 +129,6 @@ def check_resume(run: RunFolder, config: Config, fingerprint: str, allowed: set[
         raise ResumeError(
             f"{run.url}: the run has another configuration: {told}; {mend}use another --run-id or --fresh"
         )
-    return new
 
 
 def read_json(url: str) -> Any | None:

@@ -1,4 +1,4 @@
-"""A value as a function of images seen."""
+"""What depends on images seen: a value's schedule, and whether an interval has come round."""
 
 import math
 
@@ -13,3 +13,9 @@ def value_at(schedule: float | Schedule, seen_images: int) -> float:
     if schedule.shape == "cosine":
         progress = (1 - math.cos(math.pi * progress)) / 2
     return schedule.start + (schedule.end - schedule.start) * progress
+
+
+def crossed(before: int, seen_images: int, every_kimg: float) -> bool:
+    """Whether a multiple of the interval lies after `before` and not after `seen_images`."""
+    every = max(1, round(1000 * every_kimg))
+    return before // every < seen_images // every

@@ -9,19 +9,22 @@ import torch
 from torch import Tensor
 
 from gan_distributed.config import Config
-from gan_distributed.errors import CheckpointError
+from gan_distributed.errors import CheckpointError, ResumeError
 from gan_distributed.models.networks import ImageSpec, build_discriminator, build_generator
 from gan_distributed.training.optimizer import build_optimizer
+from gan_distributed.training.snapshot import Snapshot
 from gan_distributed.training.world import World
 
 STATE_FORMAT = 1
+_NETWORKS = ("generator", "discriminator", "ema")
 _DTYPES = {"float32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
 
 
 class TrainState:
     """What a step reads and moves.
 
-    seen_images: the clock, on the host.   order_digest: int64 [], this rank's addend of the order's digest.
+    seen_images: the clock, on the host.   saved_seen_images: that of the checkpoint it came from, -1 without one.
+    order_digest: int64 [], this rank's addend of the order's digest.
     skipped: int64 [2], steps skipped so far, and the row of them that goes on now.
     augment_p: float64 [], the controlled probability of augmentation, 0 where it is not controlled.
     best_score: metric, value, seen_images and protocol of the best score so far, None without scores.
@@ -42,6 +45,7 @@ class TrainState:
         self.generator_optimizer = build_optimizer(self.generator, config.optimizer.generator)
         self.discriminator_optimizer = build_optimizer(self.discriminator, config.optimizer.discriminator)
         self.seen_images = 0
+        self.saved_seen_images = -1
         self.order_digest = torch.zeros((), dtype=torch.int64, device=world.device)
         self.skipped = torch.zeros(2, dtype=torch.int64, device=world.device)
         self.augment_p = torch.zeros((), dtype=torch.float64, device=world.device)
@@ -53,36 +57,58 @@ class TrainState:
         """The order's digest over all ranks, as a signed 64-bit number; every rank calls it. Device sync."""
         return int(self._world.sum_integers(self.order_digest))
 
-    def snapshot(self, global_digest: int) -> dict[str, Any]:
-        """A copy of everything on the host; rank 0 calls it. Device sync."""
-        return {
+    def snapshot(self, global_digest: int) -> Snapshot:
+        """A copy of everything; rank 0 calls it. What it waits for, the copy tells."""
+        values = {
             "format": STATE_FORMAT,
             "seen_images": self.seen_images,
             "order_digest": global_digest,
-            "skipped": self.skipped.tolist(),
-            "augment_p": float(self.augment_p),
+            "skipped": self.skipped,
+            "augment_p": self.augment_p,
             "best_score": self.best_score,
-            **{name: _to_host(part.state_dict()) for name, part in self._parts().items()},
+            **{name: part.state_dict() for name, part in self._parts().items()},
         }
+        return Snapshot(values, self._world.device)
 
     def load(self, data: bytes) -> None:
-        """Take over a saved state; every rank calls it with the same bytes."""
-        try:
-            saved = torch.load(io.BytesIO(data), map_location=self._world.device, weights_only=True)
-            if saved["format"] != STATE_FORMAT:
-                raise CheckpointError(f"state of format {saved['format']}, this program reads {STATE_FORMAT}")
-            for name, part in self._parts().items():
-                part.load_state_dict(saved[name])
-        except (RuntimeError, KeyError, ValueError, TypeError) as error:
-            said = str(error).splitlines()[0]
-            raise CheckpointError(f"the saved state does not fit the configured networks: {said}") from error
-        self.seen_images = int(saved["seen_images"])
+        """Take over a saved state; every rank calls it with the same bytes. Raises CheckpointError, ResumeError."""
+        saved = self._read(data, tuple(self._parts()))
+        self.seen_images = self.saved_seen_images = int(saved["seen_images"])
         self.order_digest.fill_(saved["order_digest"] if self._world.rank == 0 else 0)
         self.skipped.copy_(torch.tensor(saved["skipped"]))
         # States of before there was augmentation have none.
         self.augment_p.fill_(saved.get("augment_p", 0.0))
         # Absent where an older version saved it.
         self.best_score = saved.get("best_score")
+
+    def adopt(self, data: bytes) -> None:
+        """Take over the networks and the average of another run's state, and nothing else: optimizers, clock and the
+        probability of augmentation start anew. Raises CheckpointError, ResumeError.
+        """
+        self._read(data, _NETWORKS)
+
+    def _read(self, data: bytes, names: tuple[str, ...]) -> dict[str, Any]:
+        try:
+            saved: dict[str, Any] = torch.load(io.BytesIO(data), map_location=self._world.device, weights_only=True)
+            newer = saved["format"] != STATE_FORMAT
+        except Exception as error:
+            # The unpickler has errors of its own; which class they are is no part of torch's interface.
+            raise CheckpointError(f"not a saved state: {_first_line(error)}") from error
+        if newer:
+            raise ResumeError(
+                f"the saved state is of format {saved['format']}, this program reads {STATE_FORMAT}; use the version "
+                "that wrote it"
+            )
+        parts = self._parts()
+        try:
+            for name in names:
+                parts[name].load_state_dict(saved[name])
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ResumeError(
+                f"the saved {name} does not fit the configured one: {_first_line(error)}; model.family and the other "
+                "fields of model must be those that it was trained with"
+            ) from error
+        return saved
 
     def _parts(self) -> dict[str, Any]:
         return {
@@ -94,10 +120,12 @@ class TrainState:
         }
 
 
-def encode_state(snapshot: dict[str, Any]) -> bytes:
+def encode_state(snapshot: Snapshot) -> bytes:
     """The bytes of state.pt, which load with weights_only=True."""
+    values = snapshot.on_host()
+    counts = {"skipped": values["skipped"].tolist(), "augment_p": float(values["augment_p"])}
     file = io.BytesIO()
-    torch.save(snapshot, file)
+    torch.save(values | counts, file)
     return file.getvalue()
 
 
@@ -108,11 +136,5 @@ def encode_generator(weights: dict[str, Tensor], metadata: dict[str, str]) -> by
     return encoded
 
 
-def _to_host(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _to_host(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_to_host(item) for item in value]
-    return value
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

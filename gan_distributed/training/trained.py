@@ -11,7 +11,7 @@ from gan_distributed.config import Config, parse_config
 from gan_distributed.data import storage
 from gan_distributed.errors import CheckpointError, InputError
 from gan_distributed.models.networks import ImageSpec, empty_generator
-from gan_distributed.training.checkpoint import COMMIT_NAME, newest_checkpoint, open_checkpoint
+from gan_distributed.training.checkpoint import COMMIT_NAME, Checkpoint, newest_checkpoint, open_checkpoint
 from gan_distributed.training.run_folder import RunFolder
 
 
@@ -31,7 +31,7 @@ class Trained:
 
 def load_trained(source: str) -> Trained:
     """From a run's newest checkpoint, or from one checkpoint's folder; raises InputError where it is neither."""
-    data, run = _read_generator(source)
+    _, data, run = read_checkpoint(source, "generator")
     # The file begins with the length of its JSON header, which holds the metadata.
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     metadata = header["__metadata__"]
@@ -46,17 +46,22 @@ def load_trained(source: str) -> Trained:
     return Trained(generator.eval(), config, images, int(metadata["seen_images"]), run)
 
 
-def _read_generator(source: str) -> tuple[bytes, RunFolder | None]:
+def read_checkpoint(source: str, role: str) -> tuple[Checkpoint, bytes, RunFolder | None]:
+    """One file of a checkpoint's folder, or of a run's newest checkpoint; raises InputError where it is neither.
+
+    Returns the checkpoint, the bytes, and the run; None where the checkpoint lies elsewhere.
+    """
     if storage.exists(storage.join(source, COMMIT_NAME)):
         parts = storage.absolute(source).split("/")
         run = RunFolder("/".join(parts[:-2])) if parts[-2] == "checkpoints" else None
-        return open_checkpoint(source).read("generator"), run
+        checkpoint = open_checkpoint(storage.absolute(source))
+        return checkpoint, checkpoint.read(role), run
     run = RunFolder(storage.absolute(source))
     if not storage.exists(run.config_url):
         raise InputError(
             f"{source}: neither a run nor a checkpoint; give OUTPUT/RUN_ID, or a folder in its checkpoints/"
         )
-    found = newest_checkpoint(run, "generator")
+    found = newest_checkpoint(run, role)
     if found is None:
         raise CheckpointError(f"{source}: the run has no checkpoint yet; wait for the first one")
-    return found[1], run
+    return *found, run

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import functools
 import json
 import logging
 import threading
@@ -21,22 +22,21 @@ from gan_distributed.data.stream import Stream
 from gan_distributed.errors import GanError, InputError, LeaseLostError, TrainingError
 from gan_distributed.models.networks import ImageSpec
 from gan_distributed.training import lease
-from gan_distributed.training.checkpoint import (
-    CheckpointWriter,
-    collect_orphans,
-    commit_checkpoint,
-    newest_checkpoint,
-    retain,
-)
+from gan_distributed.training.archive import Archive, clock_of_best
+from gan_distributed.training.checkpoint import newest_checkpoint
+from gan_distributed.training.checkpoint_writer import CheckpointWriter
 from gan_distributed.training.collapse import CollapseError
 from gan_distributed.training.feed import page_locked, valid_batches
-from gan_distributed.training.loop import Loop, NonfiniteRowError, Outcome, Scribe
+from gan_distributed.training.fine_tuning import read_origin
+from gan_distributed.training.loop import Loop, NonfiniteRowError, Outcome
 from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.records import Recorder, read_records
+from gan_distributed.training.retention import collect_orphans
 from gan_distributed.training.rollbacks import num_returns, record_rollback, return_to_best
-from gan_distributed.training.run_folder import RunFolder, check_resume
+from gan_distributed.training.run_folder import RunFolder, Start, check_resume
+from gan_distributed.training.saving import Scribe
 from gan_distributed.training.scoring import Scoring
-from gan_distributed.training.state import TrainState, encode_generator, encode_state
+from gan_distributed.training.state import TrainState
 from gan_distributed.training.world import World
 
 _POLL_S = 0.5
@@ -60,11 +60,15 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Resume:
-    """Where an attempt starts, as rank 0 found it."""
+    """Where an attempt starts, as rank 0 found it.
+
+    state: that of the run's checkpoint.   origin: that of another run, whose networks this one starts with.
+    """
 
     attempt: int
     seen_images: int
     state: bytes | None
+    origin: bytes | None
     rollbacks: int
     returns: int
     replayed_images: int
@@ -116,6 +120,8 @@ def _attempt(
     state = TrainState(config, images, world, resume.rollbacks)
     if resume.state is not None:
         state.load(resume.state)
+    elif resume.origin is not None:
+        state.adopt(resume.origin)
     order = Order(manifest.block_lengths, config.seed, config.data.num_lanes, config.data.window_blocks)
     stream = Stream(
         assignment.data_url,
@@ -130,10 +136,11 @@ def _attempt(
     )
     metrics.set("gan_world_size", world.size)
     metrics.add("gan_replayed_images", resume.replayed_images)
-    with contextlib.closing(stream), _scribe(config, run, images, held, link.say) as scribe:
+    with contextlib.closing(stream), _scribe(config, run, state, held, link.say) as scribe:
         stream.start(state.seen_images)
         if scribe is not None:
             start = f"resuming at {state.seen_images / 1000:.1f} kimg" if resume.seen_images else "starting"
+            start += f" with the networks of {config.from_checkpoint}" if resume.origin is not None else ""
             link.say(f"attempt {resume.attempt}: {start} on {world.size} x {world.device.type}, run {run.url}")
         scoring = None
         if config.score.every_kimg is not None:
@@ -151,49 +158,35 @@ def _attempt(
 def _begin(assignment: Assignment, run: RunFolder, held: list[lease.Lease]) -> Resume:
     """Take the lease, record the configuration, find the checkpoint to go on from. Rank 0."""
     held.append(lease.acquire(run, assignment.owner))
-    recorded = check_resume(run, assignment.config, assignment.fingerprint, set(assignment.allowed))
-    storage.write(run.config_url, to_yaml(recorded).encode())
-    rollbacks = len(storage.names(storage.join(run.url, "rollbacks")))
     found = newest_checkpoint(run, "state")
     seen_images = found[0].seen_images if found else 0
-    collect_orphans(run, seen_images)
+    origin, networks = (None, None) if found else read_origin(assignment.config.from_checkpoint)
+    start = Start(held[0].attempt, seen_images, origin)
+    recorded = check_resume(run, assignment.config, assignment.fingerprint, set(assignment.allowed), start)
+    storage.write(run.config_url, to_yaml(recorded).encode())
+    rollbacks = len(storage.names(storage.join(run.url, "rollbacks")))
+    collect_orphans(run, seen_images if found else None)
     records = read_records(run)
     shown = records[-1]["seen_images"] if records else 0
     replayed = max(0, shown - seen_images)
-    return Resume(held[0].attempt, seen_images, found[1] if found else None, rollbacks, num_returns(run), replayed)
+    state = found[1] if found else None
+    return Resume(held[0].attempt, seen_images, state, networks, rollbacks, num_returns(run), replayed)
 
 
 @contextlib.contextmanager
 def _scribe(
-    config: Config, run: RunFolder, images: ImageSpec, held: list[lease.Lease], say: Callable[[str], None]
+    config: Config, run: RunFolder, state: TrainState, held: list[lease.Lease], say: Callable[[str], None]
 ) -> Iterator[Scribe | None]:
     """Rank 0's writers; None on the other ranks."""
     if not held:
         yield None
         return
     holder = held[0]
-    recorded = config.model_dump_json()
-
-    def write(seen_images: int, snapshot: dict[str, Any]) -> None:
-        metadata = {
-            "config": recorded,
-            "resolution": str(images.resolution),
-            "channels": str(images.channels),
-            "num_classes": str(images.num_classes),
-            "seen_images": str(seen_images),
-        }
-        contents = {
-            "state": ("state-{attempt}.pt", encode_state(snapshot)),
-            "generator": ("generator-{attempt}.safetensors", encode_generator(snapshot["ema"], metadata)),
-            "config": ("config-{attempt}.yaml", to_yaml(config).encode()),
-        }
-        commit_checkpoint(run, seen_images, holder.attempt, contents, holder.check)
-        best = snapshot["best_score"]
-        retain(run, config.checkpoint, None if best is None else best["seen_images"])
-
-    writer = CheckpointWriter(write)
+    archive = Archive(config, run, state.images, holder)
+    first = functools.partial(archive.take_over, state.saved_seen_images, clock_of_best(state.best_score))
+    writer = CheckpointWriter(archive.commit, archive.tidy, config.checkpoint.write_timeout_s, first)
     try:
-        yield Scribe(run, holder.attempt, writer, Recorder(run, holder.attempt), say)
+        yield Scribe(run, holder.attempt, holder.check_known, writer, Recorder(run, holder.attempt), say)
     finally:
         writer.close()
 

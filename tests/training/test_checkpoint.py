@@ -6,16 +6,14 @@ import pytest
 
 from gan_distributed.config import CheckpointConfig
 from gan_distributed.data import storage
-from gan_distributed.errors import AlreadyExistsError, CheckpointError, LeaseLostError, ResumeError, StorageError
+from gan_distributed.errors import CheckpointError, LeaseLostError, ResumeError, StorageError
 from gan_distributed.training.checkpoint import (
-    CheckpointWriter,
     checkpoints_newest_first,
-    collect_orphans,
     commit_checkpoint,
     newest_checkpoint,
     open_checkpoint,
-    retain,
 )
+from gan_distributed.training.retention import Retention, collect_orphans
 from gan_distributed.training.run_folder import RunFolder
 
 
@@ -41,7 +39,7 @@ def test_what_was_committed_is_found(run):
     commit(run, 2000, state=b"two")
     checkpoint, data = newest_checkpoint(run, "state")
     assert (checkpoint.seen_images, data) == (2000, b"two")
-    assert storage.read_bytes(storage.join(checkpoint.url, "generator.safetensors")) == b"weights"
+    assert checkpoint.read("generator") == b"weights"
 
 
 @pytest.mark.parametrize("damage", ["no commit", "truncated", "other bytes", "file gone", "bad json"])
@@ -62,7 +60,7 @@ def test_a_damaged_one_is_passed_over_with_a_warning(run, damage, caplog):
         storage.write(record, b"{")
     checkpoint, data = newest_checkpoint(run, "state")
     assert (checkpoint.seen_images, data) == (1000, b"one")
-    assert "passed over" in caplog.text
+    assert ("passed over" in caplog.text) == (damage != "no commit")
     with pytest.raises(CheckpointError):
         open_checkpoint(url).read("state")
     # The next attempt reaches 2000 again, and must be able to commit it.
@@ -83,10 +81,34 @@ def test_a_newer_format_is_refused_and_not_deleted(run):
 
 
 def test_a_commit_is_never_overwritten(run):
+    """Of two attempts that came equally far, the first one's stands; where it is damaged, nothing is saved."""
     commit(run, 1000)
-    with pytest.raises(AlreadyExistsError):
-        commit(run, 1000, attempt=2)
+    commit(run, 1000, attempt=2)
     assert newest_checkpoint(run, "state")[0].files["state"].name == "state-00001.pt"
+    storage.write(storage.join(run.checkpoint_url(1000), "state-00001.pt"), b"other")
+    with pytest.raises(CheckpointError, match="not those that COMMIT.json names"):
+        commit(run, 1000, attempt=2)
+    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+        newest_checkpoint(run, "state")
+
+
+def test_what_reads_back_otherwise_is_written_again_and_then_not_committed(run, monkeypatch):
+    """A store, or a line to it, that spoils bytes: nobody is told that they are saved."""
+    real, spoilt = storage.write, []
+
+    def write(url, data):
+        spoilt.append(url)
+        real(url, data[:-1] if len(spoilt) in bad else data)
+
+    monkeypatch.setattr(storage, "write", write)
+    bad = {1}
+    commit(run, 1000)
+    assert newest_checkpoint(run, "state")[1] == b"state"
+    spoilt.clear()
+    bad = {1, 2}
+    with pytest.raises(StorageError, match="reads back as other bytes"):
+        commit(run, 2000)
+    assert newest_checkpoint(run, "state")[0].seen_images == 1000
 
 
 def test_whoever_lost_the_lease_commits_nothing(run):
@@ -98,16 +120,62 @@ def test_whoever_lost_the_lease_commits_nothing(run):
     assert newest_checkpoint(run, "state") is None
 
 
+def test_whoever_loses_the_lease_at_its_commit_calls_nothing_saved(run):
+    """The new holder may have looked before the commit was there, and started from an older one."""
+    asked = []
+
+    def lost_the_second_time() -> None:
+        asked.append(storage.names(run.checkpoint_url(1000)))
+        if len(asked) == 2:
+            raise LeaseLostError("taken over")
+
+    with pytest.raises(LeaseLostError):
+        commit(run, 1000, check=lost_the_second_time)
+    assert ["COMMIT.json" in names for names in asked] == [False, True]
+
+
 def test_retention_keeps_the_last_and_the_multiples(run):
+    retention = Retention(run, CheckpointConfig(keep_last=2, keep_every_kimg=3))
     for seen_images in range(1000, 8000, 1000):
         commit(run, seen_images)
-        retain(run, CheckpointConfig(keep_last=2, keep_every_kimg=3))
-    kept = [int(url.rsplit("/", 1)[-1]) for url in checkpoints_newest_first(run)]
-    assert kept == [7000, 6000, 3000]
+        retention.apply(best_seen_images=1000)
+    assert kept(run) == [7000, 6000, 3000, 1000]
+
+
+def kept(run) -> list[int]:
+    return [int(url.rsplit("/", 1)[-1]) for url in checkpoints_newest_first(run)]
+
+
+@pytest.mark.parametrize(
+    ("damage", "known"),
+    [("other bytes", False), ("truncated", False), ("truncated", True), ("gone", False), ("gone", True)],
+)
+def test_retention_never_deletes_the_only_good_one(run, damage, known, caplog):
+    """known: this attempt had seen the damaged ones whole; then only their sizes are looked at."""
+    retention = Retention(run, CheckpointConfig(keep_last=1))
+    commit(run, 1000)
+    for seen_images in (2000, 3000):
+        commit(run, seen_images)
+        if known:
+            retention.committed(seen_images)
+        state = storage.join(run.checkpoint_url(seen_images), "state-00001.pt")
+        if damage == "gone":
+            storage.delete(state)
+        else:
+            storage.write(state, b"other" if damage == "other bytes" else b"s")
+        retention.apply()
+    assert kept(run) == [3000, 2000, 1000]
+    assert newest_checkpoint(run, "state")[0].seen_images == 1000
+    assert caplog.text.count("for which an older one is kept") == 2
+    # A good one is there again: now they go, the damaged ones in between with them.
+    commit(run, 4000)
+    retention.apply()
+    assert kept(run) == [4000]
 
 
 def test_orphans_are_collected_and_named_files_are_not(run):
     commit(run, 1000)
+    storage.write(storage.join(run.checkpoint_url(1000), "generator.safetensors"), b"a copy for users")
     storage.write(storage.join(run.checkpoint_url(1000), "state-00000.pt"), b"of a crash")
     storage.write(storage.join(run.checkpoint_url(500), "state-00000.pt"), b"of a crash")
     storage.write(storage.join(run.checkpoint_url(2000), "state-00000.pt"), b"of a crash")
@@ -121,30 +189,19 @@ def test_orphans_are_collected_and_named_files_are_not(run):
     ]
 
 
-def test_writer_commits_in_the_background_and_survives_a_sick_store(run, caplog):
-    fail = [StorageError("the bucket is away"), None]
-
-    def write(seen_images, snapshot):
-        error = fail.pop(0)
-        if error:
-            raise error
-        commit(run, seen_images, state=snapshot["state"])
-
-    writer = CheckpointWriter(write)
-    writer.submit(1000, {"state": b"one"})
-    writer.submit(2000, {"state": b"two"})
-    writer.close()
-    assert [saved.seen_images for saved in writer.finished()] == [2000]
-    assert writer.failures == 1
-    assert "the bucket is away" in caplog.text
+def test_a_whole_one_that_was_committed_in_this_moment_is_no_orphan(run):
+    commit(run, 1000)
+    commit(run, 2000)
+    collect_orphans(run, 1000)
+    assert kept(run) == [2000, 1000]
+    storage.write(storage.join(run.checkpoint_url(2000), "state-00001.pt"), b"other")
+    collect_orphans(run, 1000)
+    assert kept(run) == [1000]
 
 
-def test_writer_raises_what_makes_the_attempt_unfit():
-    def write(seen_images, snapshot):
-        raise LeaseLostError("taken over")
-
-    writer = CheckpointWriter(write)
-    writer.submit(1000, {})
-    writer.close()
-    with pytest.raises(LeaseLostError):
-        writer.finished()
+def test_without_a_whole_one_nothing_is_given_up(run):
+    """To start again over damaged checkpoints would be to delete them."""
+    commit(run, 1000)
+    storage.write(storage.join(run.checkpoint_url(1000), "state-00001.pt"), b"other")
+    with pytest.raises(CheckpointError, match="no checkpoint is whole .* --fresh or another --run-id"):
+        newest_checkpoint(run, "state")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -81,6 +82,53 @@ def test_a_dead_process_of_this_host_is_not_waited_for(run):
     started = time.monotonic()
     lease.acquire(run, "two").release()
     assert time.monotonic() - started < 4
+
+
+def test_a_holder_that_dies_while_it_is_waited_for_is_not_waited_for_longer(run):
+    """As when the driver was killed: its worker lives for two seconds more."""
+    program = (
+        "import sys, time\n"
+        "from gan_distributed.training import lease\n"
+        "from gan_distributed.training.run_folder import RunFolder\n"
+        "lease.acquire(RunFolder(sys.argv[1]), 'one')\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, run.url]) as holder:
+        while lease._newest(run) is None:
+            time.sleep(0.05)
+        threading.Timer(0.5, holder.kill).start()
+        started = time.monotonic()
+        # It may not be a zombie: only one that was waited for is gone from the list of processes.
+        threading.Thread(target=holder.wait, daemon=True).start()
+        lease.acquire(run, "two").release()
+        assert 0.4 < time.monotonic() - started < 4
+
+
+def test_a_renewal_sees_who_took_over(run):
+    held = lease.acquire(run, "one")
+    held.check_known()
+    second = lease.acquire(run, "one")
+    deadline = time.monotonic() + 10
+    while held._newer < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(LeaseLostError, match="attempt 2 took the run over"):
+        held.check_known()
+    second.check_known()
+    held.release()
+    second.release()
+
+
+def test_a_container_beside_this_one_is_another_host(run, monkeypatch):
+    """Its process numbers are its own: that there is none of the holder's number here says nothing."""
+    held = lease.acquire(run, "one")
+    held._stop.set()
+    record = lease._newest(run)
+    assert record.host.count("/") == 2
+    assert record.host.split("/")[2].startswith("pid:[")
+    storage.write(lease._lease_url(run, 1), lease._encode(dataclasses.replace(record, pid=2**22 + 1)))
+    assert lease._is_dead_here(lease._newest(run))
+    elsewhere(run)
+    assert not lease._is_dead_here(lease._newest(run))
 
 
 def test_of_two_at_the_same_moment_one_wins(run, monkeypatch):
