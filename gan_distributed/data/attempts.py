@@ -1,6 +1,7 @@
 """Trying again: which errors of a store pass, how long to go on, and what to tell in the end."""
 
 import errno
+import json
 import random
 import threading
 import time
@@ -97,6 +98,9 @@ def status_of(error: BaseException) -> int | None:
 
 def is_transient(error: Exception) -> bool:
     """Whether the same may succeed when it is tried again."""
+    # An answer of a store that was spoiled on its way; nothing of ours is parsed here.
+    if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
+        return True
     final = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError, ValueError)
     if isinstance(error, final):
         return False

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from gan_distributed.data import ranges, storage
+from gan_distributed.data.attempts import counters
 from gan_distributed.errors import DataError, MissingError
 
 FORMAT_VERSION = 1
@@ -194,6 +195,24 @@ def load_manifest(url: str, fingerprint: str | None = None) -> Manifest:
             f"`gan-distributed prepare SOURCE {url} --resolution 64`"
         ) from error
     try:
+        return _parsed(place, found, fingerprint)
+    except DataError:
+        # What was spoiled on its way is right the second time.
+        again = ranges.read_bytes(place)
+        if again == found:
+            raise
+        counters.add("mismatches")
+        return _parsed(place, again, fingerprint)
+
+
+def publish_manifest(url: str, manifest: Manifest) -> None:
+    """Make the data set exist: the manifest under its fingerprint, then, last, `manifest.json`."""
+    storage.write(storage.join(url, "manifests", f"{manifest.fingerprint}.json"), manifest.to_json())
+    storage.write(storage.join(url, MANIFEST_NAME), manifest.to_json())
+
+
+def _parsed(place: str, found: bytes, fingerprint: str | None) -> Manifest:
+    try:
         content = json.loads(found)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not JSON ({error}); run the same `prepare` command again") from error
@@ -215,9 +234,3 @@ def load_manifest(url: str, fingerprint: str | None = None) -> Manifest:
     if fingerprint and manifest.fingerprint != fingerprint:
         raise DataError(f"{place}: its fingerprint is {manifest.fingerprint[:12]}; prepare the data set again")
     return manifest
-
-
-def publish_manifest(url: str, manifest: Manifest) -> None:
-    """Make the data set exist: the manifest under its fingerprint, then, last, `manifest.json`."""
-    storage.write(storage.join(url, "manifests", f"{manifest.fingerprint}.json"), manifest.to_json())
-    storage.write(storage.join(url, MANIFEST_NAME), manifest.to_json())

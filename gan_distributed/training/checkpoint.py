@@ -16,6 +16,7 @@ from typing import Any
 
 from gan_distributed.config import CheckpointConfig
 from gan_distributed.data import storage
+from gan_distributed.data.attempts import counters
 from gan_distributed.errors import CheckpointError, MissingError, ResumeError, StorageError
 from gan_distributed.training.run_folder import RunFolder
 
@@ -45,13 +46,16 @@ class Checkpoint:
         """The bytes of one file, verified; raises CheckpointError where they are not those of the commit."""
         file = self.files[role]
         url = storage.join(self.url, file.name)
-        try:
-            data = storage.read_bytes(url)
-        except MissingError as error:
-            raise CheckpointError(f"{url}: named by {COMMIT_NAME}, and not there") from error
-        if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
-            raise CheckpointError(f"{url}: {len(data)} bytes, not those that {COMMIT_NAME} names ({file.bytes} bytes)")
-        return data
+        # What was spoiled on its way is right the second time; one that is passed over is lost.
+        for _ in range(2):
+            try:
+                data = storage.read_bytes(url)
+            except MissingError as error:
+                raise CheckpointError(f"{url}: named by {COMMIT_NAME}, and not there") from error
+            if len(data) == file.bytes and hashlib.sha256(data).hexdigest() == file.sha256:
+                return data
+            counters.add("mismatches")
+        raise CheckpointError(f"{url}: {len(data)} bytes, not those that {COMMIT_NAME} names ({file.bytes} bytes)")
 
 
 def open_checkpoint(url: str) -> Checkpoint:
