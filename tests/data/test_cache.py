@@ -247,7 +247,7 @@ print(read("memory://set", Path(disk), 1 << 30, epochs=2))
 """
 
 
-@pytest.mark.parametrize("kib", [4, 20, 300])
+@pytest.mark.parametrize("kib", [4, 24, 300])
 def test_a_disk_that_is_really_full(tmp_path, kib):
     """Full at the folder, at the files that are mapped (where a write to a page would kill), and at the blocks."""
     alone = ["unshare", "--user", "--map-root-user", "--mount"]
