@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class NonfiniteRowError(Exception):
-    """Too many steps in a row were skipped; the run goes back to its last checkpoint."""
+    """Too many steps in a row were skipped, or the state is spoiled; the run goes back to its last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,8 @@ class Loop:
             # A state in a row of skipped steps is not one to go back to. Device sync.
             healthy = int(state.skipped[1]) == 0
             if (healthy or last) and state.seen_images > self._committed:
+                if not state.is_finite():
+                    raise NonfiniteRowError("the state holds numbers that are not finite")
                 digest = state.global_digest()
                 self._committed = state.seen_images
                 self._checkpoint_due = False

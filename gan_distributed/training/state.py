@@ -53,6 +53,13 @@ class TrainState:
         """The order's digest over all ranks, as a signed 64-bit number; every rank calls it. Device sync."""
         return int(self._world.sum_integers(self.order_digest))
 
+    def is_finite(self) -> bool:
+        """Whether every weight, moment, average and statistic of every rank is; every rank calls it. Device sync."""
+        tensors = [tensor for part in self._parts().values() for tensor in _tensors_in(part.state_dict())]
+        # A norm may overflow where no element did.
+        num_bad = sum((~torch.isfinite(tensor)).sum() for tensor in tensors)
+        return int(self._world.sum_integers(self.order_digest.new_zeros(()) + num_bad)) == 0
+
     def snapshot(self, global_digest: int) -> dict[str, Any]:
         """A copy of everything on the host; rank 0 calls it. Device sync."""
         return {
@@ -106,6 +113,13 @@ def encode_generator(weights: dict[str, Tensor], metadata: dict[str, str]) -> by
     contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
     encoded: bytes = safetensors.torch.save(contiguous, metadata)
     return encoded
+
+
+def _tensors_in(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [tensor for part in parts for tensor in _tensors_in(part)]
 
 
 def _to_host(value: Any) -> Any:
