@@ -1,6 +1,7 @@
 """What is wrong with a recipe, in words of its keys: one line a mistake, with the nearest known key."""
 
 import difflib
+import reprlib
 from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
@@ -19,6 +20,9 @@ def explain(error: ValidationError) -> list[str]:
             continue
         # Members of a union add their own names to the path; users know only the keys.
         keys = [str(part) for part in mistake["loc"] if str(part).isidentifier() and str(part) not in _UNION_NAMES]
+        if mistake["type"] == "extra_forbidden":
+            # Whatever it is, it is the user's.
+            keys = [*keys[: len(keys) - (str(mistake["loc"][-1]) in keys[-1:])], _printable(str(mistake["loc"][-1]))]
         path = ".".join(keys)
         if mistake["type"] == "extra_forbidden":
             said = f"unknown key{_suggest(keys)}"
@@ -26,7 +30,7 @@ def explain(error: ValidationError) -> list[str]:
             said = str(mistake["ctx"]["error"])
         else:
             said = mistake["msg"].removesuffix(" or instance of Schedule").replace("dictionary", "schedule")
-            found[path] = f", found {mistake['input']!r}"
+            found[path] = f", found {reprlib.repr(mistake['input'])}"
         mistakes.setdefault(path, []).append(said)
     return [
         (f"{path}: " if path else "") + ", or: ".join(said) + found.get(path, "") for path, said in mistakes.items()
@@ -34,6 +38,10 @@ def explain(error: ValidationError) -> list[str]:
 
 
 _UNION_NAMES = {"Schedule", "int", "float", "str"}
+
+
+def _printable(key: str) -> str:
+    return key if key and key.isprintable() else reprlib.repr(key)
 
 
 def _suggest(keys: list[str]) -> str:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +45,8 @@ class Checkpoint:
 
     def read(self, role: str) -> bytes:
         """The bytes of one file, verified; raises CheckpointError where they are not those of the commit."""
+        if role not in self.files:
+            raise CheckpointError(f"{self.url}: {COMMIT_NAME} names no {role}")
         file = self.files[role]
         url = storage.join(self.url, file.name)
         # What was spoiled on its way is right the second time; one that is passed over is lost.
@@ -66,15 +69,26 @@ def open_checkpoint(url: str) -> Checkpoint:
         if commit["format"] != COMMIT_FORMAT:
             # Never passed over: what is passed over may be deleted.
             raise ResumeError(
-                f"{commit_url}: format {commit['format']}, this program reads "
+                f"{commit_url}: format {commit['format']!r}, this program reads "
                 f"{COMMIT_FORMAT}; use the version that wrote it"
             )
         files = {role: CommittedFile(**file) for role, file in commit["files"].items()}
-        return Checkpoint(url, int(commit["seen_images"]), files)
+        _check_commit(url, commit["seen_images"], files)
+        return Checkpoint(url, commit["seen_images"], files)
     except MissingError as error:
         raise CheckpointError(f"{url}: not a committed checkpoint ({COMMIT_NAME} is missing)") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{commit_url}: damaged ({error})") from error
+
+
+def _check_commit(url: str, seen_images: Any, files: dict[str, CommittedFile]) -> None:
+    """Raise ValueError where a commit is not of this folder; what is newer than a checkpoint is deleted on a resume."""
+    folder = url.rstrip("/").rsplit("/", 1)[-1]
+    if type(seen_images) is not int or (folder.isdigit() and int(folder) != seen_images):
+        raise ValueError(f"seen_images is {seen_images!r}")
+    for file in files.values():
+        if not isinstance(file.name, str) or not re.fullmatch(r"\w[\w.-]*", file.name, re.ASCII):
+            raise ValueError(f"{file.name!r} is no name of a file")
 
 
 def checkpoints_newest_first(run: RunFolder) -> Iterator[str]:
