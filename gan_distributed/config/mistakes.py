@@ -5,6 +5,7 @@ import reprlib
 from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from gan_distributed.config.configuration import Config
 from gan_distributed.config.section import Section
@@ -14,8 +15,9 @@ def explain(error: ValidationError) -> list[str]:
     """A line for each mistake: its path, what is wrong, what was found."""
     mistakes: dict[str, list[str]] = {}
     found: dict[str, str] = {}
-    for mistake in error.errors():
-        if mistake["type"] == "float_type" and isinstance(mistake["input"], dict):
+    told = error.errors()
+    for mistake in told:
+        if mistake["type"] == "float_type" and isinstance(mistake["input"], dict) and _is_schedule(mistake, told):
             # A schedule is meant: its own mistakes say more than that it is no number.
             continue
         # Members of a union add their own names to the path; users know only the keys.
@@ -38,6 +40,12 @@ def explain(error: ValidationError) -> list[str]:
 
 
 _UNION_NAMES = {"Schedule", "int", "float", "str"}
+
+
+def _is_schedule(mistake: ErrorDetails, told: list[ErrorDetails]) -> bool:
+    """Whether others tell what is wrong with it as a schedule."""
+    place = mistake["loc"][:-1]
+    return any("Schedule" in other["loc"] and other["loc"][: len(place)] == place for other in told)
 
 
 def _printable(key: str) -> str:

@@ -4,14 +4,18 @@ The proxy errs by a seeded schedule, so that what befalls a request does not dep
 """
 
 import asyncio
+import io
 import time
 from types import SimpleNamespace
 
 import pytest
+import torch
+from commands import run, train_words
 from datasets import write_dataset
 from proxy import KINDS, fault_proxy, seeded
 from servers import free_port, gcs_server
 from streaming import assert_is_whole, read, timed_read
+from test_train import assert_same_state
 
 from gan_distributed.config import CheckpointConfig
 from gan_distributed.data import attempts, pace, storage
@@ -161,6 +165,27 @@ def test_checkpoints_are_written_and_read_whole_through_each_fault(bucket, kind)
     assert [url.rsplit("/", 1)[-1] for url in checkpoints_newest_first(run)] == ["000000002000"]
     assert newest_checkpoint(run, "state")[1] == data
     assert bucket.faults[kind] >= 5
+
+
+def test_a_run_through_faults_ends_in_the_bytes_of_one_without(bucket, tmp_path):
+    """Reads of data, checkpoints, metrics, pictures and the lease meet faults; weights and order do not notice."""
+    kinds = ("429", "500", "503", "reset", "truncate", "corrupt", "lost")
+    write_dataset(str(tmp_path / "set"))
+    ends = []
+    for data, output in ((str(tmp_path / "set"), str(tmp_path / "runs")), (SET, "gs://bucket/trained")):
+        if data == SET:
+            bucket.schedule = seeded(1, kinds, 0.3, most=2)
+        ended = run(train_words(tmp_path, data, output, 0))
+        assert ended.returncode == 0, ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert "done: 0.6 kimg" in ended.stderr
+        bucket.schedule = well
+        _, state = newest_checkpoint(RunFolder(f"{output}/r"), "state")
+        ends.append(torch.load(io.BytesIO(state), weights_only=True))
+    assert_same_state(*ends)
+    assert ends[0]["seen_images"] == 640
+    assert bucket.faults.total() >= 20
+    assert set(bucket.faults) == set(kinds)
 
 
 def test_of_two_creators_one_succeeds_though_answers_are_lost(bucket):
