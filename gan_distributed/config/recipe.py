@@ -1,5 +1,6 @@
 """Recipes: YAML files of the sections, overrides by path, how two differ. The only reader of recipe YAML."""
 
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,12 @@ from pydantic import ValidationError
 from gan_distributed.config.configuration import Config, public_values
 from gan_distributed.config.mistakes import explain
 from gan_distributed.errors import ConfigError
+
+# Values that look like a date or a number and are none, and nesting without end, are not told as YAML's own errors.
+_NOT_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError)
+
+# The time that YAML takes grows with the square of what is open at once.
+_MOST_CHARACTERS, _MOST_BRACKETS = 2**17, 1000
 
 
 def load_config(path: str | None, overrides: dict[str, Any] | None = None) -> Config:
@@ -34,8 +41,8 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {assignment}: write it as section.field=value")
         try:
             overrides[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {key}=…: {_said(error)}; give a YAML value") from error
+        except _NOT_YAML as error:
+            raise ConfigError(f"--set {reprlib.repr(key)}=…: {_said(error)}; give a YAML value") from error
     return overrides
 
 
@@ -71,6 +78,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is a word", key_node.start_mark)
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key_node.value!r} twice", key_node.start_mark
@@ -88,9 +97,11 @@ def _read_yaml(path: str) -> dict[str, Any]:
 
 
 def _parse_yaml(text: str, where: str) -> dict[str, Any]:
+    if len(text) > _MOST_CHARACTERS or text.count("[") + text.count("{") > _MOST_BRACKETS:
+        raise ConfigError(f"{where}: longer than a recipe can be; give --config a recipe such as jobs/demo.yaml")
     try:
         values = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - derives from SafeLoader
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise ConfigError(f"{where}: not YAML: {_said(error)}") from error
     if values is None:
         return {}
@@ -99,7 +110,7 @@ def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     return values
 
 
-def _said(error: yaml.YAMLError) -> str:
+def _said(error: Exception) -> str:
     """What is wrong and where, without the line itself: it may hold a secret."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"

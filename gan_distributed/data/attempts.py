@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import random
 import threading
 import time
@@ -118,6 +119,9 @@ def status_of(error: BaseException) -> int | None:
 
 def is_transient(error: Exception) -> bool:
     """Whether the same may succeed when it is tried again."""
+    # An answer of a store that was spoiled on its way; nothing of ours is parsed here.
+    if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
+        return True
     final = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError, ValueError)
     if isinstance(error, final):
         return False

@@ -6,6 +6,7 @@ punched out or torn in between fails its checksum and is fetched again. Who maps
 nothing is punched out while anybody does: an advisory lock, which ends with its process, says so.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import hashlib
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from gan_distributed.data import ranges, storage
 from gan_distributed.data.manifest import Manifest
 from gan_distributed.data.shards import Rows
+from gan_distributed.errors import StorageError
 
 # fallocate(2): punch a hole, keep the size.
 _PUNCH = 0x02 | 0x01
@@ -33,13 +35,22 @@ _EVICTED_AT_ONCE = 16
 logger = logging.getLogger(__name__)
 
 
+def open_cache(folder: str, manifest: Manifest, max_bytes: int) -> "BlockCache | None":
+    """The cache of a data set, or None, which is told, where the disk is full or cannot be written to."""
+    try:
+        return BlockCache(folder, manifest, max_bytes)
+    except OSError as error:
+        logger.warning("cache %s: %s; going on without it", folder, error)
+        return None
+
+
 class BlockCache:
     """The blocks of one data set below a folder, at most max_bytes of them together."""
 
     def __init__(self, folder: str, manifest: Manifest, max_bytes: int) -> None:
         self.folder = Path(folder).expanduser() / manifest.fingerprint[:16]
         self._manifest, self._max_bytes = manifest, max_bytes
-        self._lock = threading.Lock()
+        self._lock, self._telling = threading.Lock(), threading.Lock()
         self._is_full = False
         self._num_writing = 0
         (self.folder / "shards").mkdir(parents=True, exist_ok=True)
@@ -52,12 +63,15 @@ class BlockCache:
     def keeps(self, blocks: NDArray[np.int64]) -> bool:
         """Whether all of some blocks are here; if so they stay until `close`, and the folder can be mapped."""
         fcntl.flock(self._still, fcntl.LOCK_SH)
-        if not self._is_there[blocks].all():
-            fcntl.flock(self._still, fcntl.LOCK_UN)
-            return False
-        for shard in range(len(self._manifest.shards)):
-            os.close(self._open(shard))
-        return True
+        try:
+            if self._is_there[blocks].all():
+                for shard in range(len(self._manifest.shards)):
+                    os.close(self._open(shard))
+                return True
+        except OSError as error:
+            self._give_up(error)
+        fcntl.flock(self._still, fcntl.LOCK_UN)
+        return False
 
     def close(self) -> None:
         """Let others free blocks again; what is kept stays."""
@@ -69,12 +83,19 @@ class BlockCache:
         record = self._manifest.labels
         if record is None:
             return True
-        place = str(self.folder / record.path)
-        data = storage.read_bytes(place if storage.size(place) == record.bytes else storage.join(url, record.path))
+        place = self.folder / record.path
+        # Where it is not here yet, it is fetched.
+        with contextlib.suppress(OSError):
+            if hashlib.sha256(place.read_bytes()).hexdigest() == record.sha256:
+                return True
+        data = ranges.read_bytes(storage.join(url, record.path))
         if hashlib.sha256(data).hexdigest() != record.sha256:
-            storage.delete(place)
             return False
-        storage.write(place, data)
+        try:
+            storage.write(str(place), data)
+        except StorageError as error:
+            self._give_up(error)
+            return False
         return True
 
     def read(self, block: int, rows: Rows) -> bool:
@@ -116,11 +137,15 @@ class BlockCache:
             finally:
                 os.close(file)
         except OSError as error:
-            # A full or sick disk must not end the run.
-            if not self._is_full:
-                logger.warning("cache %s: %s; no more blocks are kept", self.folder, error)
-            self._is_full = True
+            self._give_up(error)
             return False
+
+    def _give_up(self, error: Exception) -> None:
+        """Keep nothing more: a full or sick disk must not end the run. Of many threads the first tells it."""
+        with self._telling:
+            was_full, self._is_full = self._is_full, True
+        if not was_full:
+            logger.warning("cache %s: %s; no more blocks are kept", self.folder, error)
 
     def _make_room(self) -> bool:
         block_bytes = self._manifest.block_rows * self._manifest.row_bytes
@@ -158,16 +183,16 @@ class BlockCache:
         shard, offset = self._place(block)
         num_bytes = int(self._manifest.block_lengths[block]) * self._manifest.row_bytes
         libc = ctypes.CDLL(None, use_errno=True)
-        file = self._open(shard)
         try:
-            libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong]
-            if libc.fallocate(file, _PUNCH, offset, num_bytes) != 0:
-                raise AttributeError
-        except AttributeError:
-            self._is_full = True
-            logger.warning("cache %s: this file system cannot free blocks; no more are kept", self.folder)
-        finally:
-            os.close(file)
+            file = self._open(shard)
+            try:
+                libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong]
+                if libc.fallocate(file, _PUNCH, offset, num_bytes) != 0:
+                    raise AttributeError
+            finally:
+                os.close(file)
+        except (AttributeError, OSError):
+            self._give_up(OSError("this file system cannot free blocks"))
 
     def _place(self, block: int) -> tuple[int, int]:
         manifest = self._manifest
@@ -187,7 +212,7 @@ class BlockCache:
         place = self.folder / name
         num_bytes = length * np.dtype(kind).itemsize
         with place.open("ab+") as file:
-            if place.stat().st_size < num_bytes:
-                os.truncate(file.fileno(), num_bytes)
+            # With room on the disk behind every page: to write to a page that finds none would kill the process.
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
             shared = mmap.mmap(file.fileno(), num_bytes)
         return np.frombuffer(shared, dtype=kind)

@@ -1,5 +1,6 @@
 """What each block must be: its checksum, and the labels that the checksum covers, too. Read beside the blocks."""
 
+import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan_distributed.data import ranges, storage
+from gan_distributed.data.attempts import counters
 from gan_distributed.data.manifest import FileRecord, Manifest
 from gan_distributed.data.ranges import RangeReader
 from gan_distributed.data.shards import LABELS_OFFSET
@@ -75,10 +77,15 @@ def read_crcs(url: str, manifest: Manifest, read: Callable[[str], bytes] = range
 
 
 def _read(url: str, record: FileRecord, read: Callable[[str], bytes]) -> bytes:
-    data = read(storage.join(url, record.path))
-    if len(data) != record.bytes:
-        raise DataError(f"{url}: {record.path} has {len(data)} bytes, the manifest says {record.bytes}")
-    return data
+    place = storage.join(url, record.path)
+    # What was spoiled on its way is right the second time.
+    for _ in range(2):
+        data = read(place)
+        if len(data) == record.bytes and hashlib.sha256(data).hexdigest() == record.sha256:
+            return data
+        counters.add("mismatches")
+    wrong = f"{len(data)} bytes, the manifest says {record.bytes}" if len(data) != record.bytes else "another sha256"
+    raise DataError(f"{place}: has {wrong}; run the same `gan-distributed prepare` with --repair")
 
 
 def _in_background(future: Future[T], read: Callable[[], T]) -> None:

@@ -9,10 +9,11 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 from urllib.parse import SplitResult
 
+from gan_distributed.data.pace import Pace, PacedResponse
 from gan_distributed.errors import StorageError
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -31,10 +32,11 @@ class Request:
 
 
 class Answer(NamedTuple):
-    """An answer whose body was not read yet, and the connection that it comes on."""
+    """An answer whose body was not read yet, the connection that it comes on, and how slowly it may come."""
 
     head: http.client.HTTPResponse
     connection: http.client.HTTPConnection
+    pace: Pace
 
 
 @dataclass
@@ -65,7 +67,7 @@ class Connections:
     ) -> Iterator[Answer]:
         """The answer to a GET, after redirects. Who reads its body closes `head` at the end, so that it is used again.
 
-        timeout_s: how long the server may be silent.   while_waiting: called when the server was asked.
+        timeout_s: how long the server may be silent, or slower than its Pace.   while_waiting: called after asking.
         """
         for _ in range(1 + _MOST_REDIRECTS):
             with self._ask(request, timeout_s, while_waiting) as answer:
@@ -100,8 +102,9 @@ class Connections:
         is_kept = True
         while True:
             connection, is_kept = self._take(origin)
+            pace = Pace(timeout_s)
             try:
-                _ask(connection, origin, place, request.headers, timeout_s)
+                _ask(connection, origin, place, request.headers, pace)
                 while_waiting()
                 head = connection.getresponse()
                 break
@@ -111,7 +114,7 @@ class Connections:
                 if not (is_kept and isinstance(error, ConnectionError)):
                     raise
         try:
-            yield Answer(head, connection)
+            yield Answer(head, connection, pace)
         except BaseException:
             head.close()
             self._drop(connection)
@@ -163,7 +166,7 @@ def _ask(
     origin: _Origin,
     place: SplitResult,
     headers: Mapping[str, str],
-    timeout_s: float,
+    pace: Pace,
 ) -> None:
     target = urllib.parse.urlunsplit(("", "", place.path or "/", place.query, ""))
     sent = dict(headers)
@@ -172,7 +175,8 @@ def _ask(
     if origin.proxy is not None and origin.scheme == "http":
         target = f"http://{place.netloc.rpartition('@')[2]}{target}"
         sent |= _proxy_headers(origin.proxy)
-    connection.sock.settimeout(timeout_s)
+    connection.response_class = partial(PacedResponse, pace=pace)  # type: ignore[assignment]
+    connection.sock.settimeout(pace.left_s())
     connection.request("GET", target, headers=sent)
 
 

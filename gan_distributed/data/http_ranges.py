@@ -33,7 +33,8 @@ def read_whole(connections: Connections, request: Request, timeout_s: float) -> 
 def read_range(connections: Connections, request: Request, start: int, target: Target, timeout_s: float) -> None:
     """Fill what the target misses, from byte `start` of the object on; one try of it.
 
-    timeout_s: how long the server may be silent. What came before an error is in the target, and counts.
+    timeout_s: how long the server may be silent, or slower than its Pace. What came before an error is in the target,
+    and counts.
     """
     stop = start + target.num_missing
     headers = {**request.headers, "Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
@@ -49,14 +50,14 @@ def read_range(connections: Connections, request: Request, start: int, target: T
             _copy(answer, target)
             return
         is_all = length == target.num_missing
-        _receive(answer, target, min(length, target.num_missing), timeout_s)
+        _receive(answer, target, min(length, target.num_missing))
         if target.num_missing:
             raise OSError(f"the answer ended {target.num_missing} bytes early")
         if is_all:
             head.close()
 
 
-def _receive(answer: Answer, target: Target, left: int, timeout_s: float) -> None:
+def _receive(answer: Answer, target: Target, left: int) -> None:
     """Take the body off the socket as it comes: the kernel's copy into the target is the only one."""
     head, sock = answer.head, answer.connection.sock
     # Its first bytes may have come along with the headers.
@@ -76,13 +77,14 @@ def _receive(answer: Answer, target: Target, left: int, timeout_s: float) -> Non
             _expect(sock, expected)
         # Of an encrypted stream, bytes may lie in the process already.
         is_there = encrypted is not None and encrypted.pending() > 0
-        is_there = is_there or bool(poll.poll(1000 * timeout_s))
+        if not is_there:
+            poll.poll(1000 * answer.pace.left_s())
         got = target.fill(partial(_received, sock), left)
         if got == 0:
             raise OSError(f"the connection ended {left} bytes early")
-        if got is None and not is_there:
-            raise TimeoutError(f"the server was silent for {timeout_s:g} s")
         left -= got or 0
+        if left:
+            answer.pace.add(got or 0)
     if expected != 1:
         _expect(sock, 1)
 

@@ -24,12 +24,17 @@ from pydantic import (
 )
 
 from gan_distributed.data import ranges, storage
+from gan_distributed.data.attempts import counters
 from gan_distributed.errors import DataError, MissingError
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
-Count = Annotated[int, Field(ge=0)]
+# What JSON's readers agree on, and NumPy holds.
+_MOST = 2**53
+# 256 TiB in blocks of 4 MiB; tables of blocks are held in memory.
+_MOST_BLOCKS = 2**26
+Count = Annotated[int, Field(ge=0, le=_MOST)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 # A path below the data set's folder, never out of it.
 RelativePath = Annotated[str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")]
@@ -61,7 +66,7 @@ class FileRecord(_Section):
 class ShardRecord(FileRecord):
     """One shard: a plain .npy file, uint8 [rows, height, width, channels], C order."""
 
-    rows: Annotated[int, Field(ge=1)]
+    rows: Annotated[int, Field(ge=1, le=_MOST)]
     # Where the first row's bytes start, behind the .npy header.
     data_offset: Count
 
@@ -83,12 +88,12 @@ class Manifest(_Section):
     """A prepared data set: everything a reader must know to open and check it."""
 
     format_version: Literal[1] = 1
-    num_images: Annotated[int, Field(ge=1)]
+    num_images: Annotated[int, Field(ge=1, le=_MOST)]
     height: Annotated[int, Field(ge=1)]
     width: Annotated[int, Field(ge=1)]
     channels: Literal[1, 3]
     # Rows a block: the unit of fetching, checking, caching and shuffling. The last block of a shard may be shorter.
-    block_rows: Annotated[int, Field(ge=1)]
+    block_rows: Annotated[int, Field(ge=1, le=_MOST)]
     class_names: tuple[str, ...] | None
     # Images a class, in the order of class_names.
     class_histogram: tuple[Count, ...] | None
@@ -119,7 +124,10 @@ class Manifest(_Section):
         histogram = self.class_histogram
         if histogram is not None and (len(histogram) != self.num_classes or sum(histogram) != self.num_images):
             raise ValueError("class_histogram does not fit class_names and num_images")
-        if self.blocks.bytes != 4 * len(self.block_lengths):
+        num_blocks = sum(-(-shard.rows // self.block_rows) for shard in self.shards)
+        if num_blocks > _MOST_BLOCKS:
+            raise ValueError(f"{num_blocks} blocks, more than {_MOST_BLOCKS}")
+        if self.blocks.bytes != 4 * num_blocks:
             raise ValueError(f"{self.blocks.path}: {self.blocks.bytes} bytes are not 4 for each of the blocks")
         return self
 
@@ -194,6 +202,24 @@ def load_manifest(url: str, fingerprint: str | None = None) -> Manifest:
             f"`gan-distributed prepare SOURCE {url} --resolution 64`"
         ) from error
     try:
+        return _parsed(place, found, fingerprint)
+    except DataError:
+        # What was spoiled on its way is right the second time.
+        again = ranges.read_bytes(place)
+        if again == found:
+            raise
+        counters.add("mismatches")
+        return _parsed(place, again, fingerprint)
+
+
+def publish_manifest(url: str, manifest: Manifest) -> None:
+    """Make the data set exist: the manifest under its fingerprint, then, last, `manifest.json`."""
+    storage.write(storage.join(url, "manifests", f"{manifest.fingerprint}.json"), manifest.to_json())
+    storage.write(storage.join(url, MANIFEST_NAME), manifest.to_json())
+
+
+def _parsed(place: str, found: bytes, fingerprint: str | None) -> Manifest:
+    try:
         content = json.loads(found)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not JSON ({error}); run the same `prepare` command again") from error
@@ -215,9 +241,3 @@ def load_manifest(url: str, fingerprint: str | None = None) -> Manifest:
     if fingerprint and manifest.fingerprint != fingerprint:
         raise DataError(f"{place}: its fingerprint is {manifest.fingerprint[:12]}; prepare the data set again")
     return manifest
-
-
-def publish_manifest(url: str, manifest: Manifest) -> None:
-    """Make the data set exist: the manifest under its fingerprint, then, last, `manifest.json`."""
-    storage.write(storage.join(url, "manifests", f"{manifest.fingerprint}.json"), manifest.to_json())
-    storage.write(storage.join(url, MANIFEST_NAME), manifest.to_json())

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gan_distributed.data.attempts import counters
 from gan_distributed.data.manifest import Manifest
 from gan_distributed.data.order import Indices
-from gan_distributed.data.shards import block_crc, damaged
+from gan_distributed.data.shards import LABELS_OFFSET, block_crc, damaged
 from gan_distributed.errors import DataError
 
 # Addresses without memory behind them; a file at this very place (MAP_FIXED, which the mmap module does not name).
@@ -164,6 +164,8 @@ def _mapped_labels(folder: Path, manifest: Manifest) -> NDArray[Any] | None:
         raise DataError(
             f"{place}: {found} bytes, the manifest says {manifest.labels.bytes}; prepare it again with --repair"
         )
-    # Without the class of NumPy's maps, which makes each small take several times as long.
-    labels: NDArray[Any] = np.asarray(np.load(place, mmap_mode="r", allow_pickle=False))
+    if found != LABELS_OFFSET + 8 * manifest.num_images:
+        raise DataError(f"{place}: {found} bytes do not hold {manifest.num_images} labels; prepare the data set again")
+    # Without the class of NumPy's maps, which makes each small take several times as long. The header is not needed.
+    labels: NDArray[Any] = np.asarray(np.memmap(place, "<i8", "r", LABELS_OFFSET, (manifest.num_images,)))
     return labels

@@ -22,6 +22,7 @@ from fsspec.core import url_to_fs
 
 from gan_distributed.data.attempts import deadline, explained, retrying
 from gan_distributed.data.attempts import protocol as protocol
+from gan_distributed.data.pace import gcsfs_time_limits
 from gan_distributed.errors import InputError, MissingError
 
 T = TypeVar("T")
@@ -97,11 +98,13 @@ def write_file(url: str, path: Path) -> None:
 def create(url: str, data: bytes) -> None:
     """Put the object there if nothing is; raises AlreadyExistsError where something is.
 
-    On object stores this is one request with a precondition, so of two writers exactly one succeeds.
+    On object stores this is one request with a precondition, so of two writers exactly one succeeds. An object of these
+    very bytes is taken for what an earlier try, whose answer was lost, put there: no two writers may write the same.
     """
     filesystem, path = open_filesystem(url)
     local = local_path(url) is not None
-    tries = 0
+    # gcsfs and s3fs try again by themselves, so that their first refusal may be of what they put there.
+    tries = 0 if local or protocol(url) == "memory" else 1
 
     def put() -> None:
         nonlocal tries
@@ -112,8 +115,8 @@ def create(url: str, data: bytes) -> None:
             else:
                 _put(filesystem, path, data, mode="create")
         except FileExistsError:
-            # A retry may find what its own first try wrote before the connection broke.
-            if tries > 1 and read_bytes(url) == data:
+            # Twice, since an answer may be spoiled on its way.
+            if tries > 1 and data in (read_bytes(url), read_bytes(url)):
                 return
             raise
         except OSError:
@@ -229,6 +232,8 @@ def open_filesystem(url: str, **more: Any) -> tuple[Any, str]:
     """Fsspec's filesystem for a URL, and the path in it."""
     more = {**options_for(url), **more}
     try:
+        if protocol(url) in ("gs", "gcs"):
+            more = {"requests_timeout": gcsfs_time_limits(), **more}
         filesystem, path = url_to_fs(absolute(url), use_listings_cache=False, **more)
     except ImportError as error:
         extra = _EXTRAS.get(protocol(url))

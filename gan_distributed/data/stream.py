@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gan_distributed.config import DataConfig
 from gan_distributed.data import storage
-from gan_distributed.data.cache import BlockCache
+from gan_distributed.data.cache import open_cache
 from gan_distributed.data.fetched import FetchedRows
 from gan_distributed.data.manifest import Manifest
 from gan_distributed.data.mapped import MappedRows
@@ -65,7 +65,7 @@ class Stream:
         self.manifest = manifest
         self._order, self._batch_size, self._rank, self._world_size = order, batch_size, rank, world_size
         is_kept = config.cache_bytes > 0 and storage.local_path(url) is None
-        self._cache = BlockCache(config.cache_folder, manifest, config.cache_bytes) if is_kept else None
+        self._cache = open_cache(config.cache_folder, manifest, config.cache_bytes) if is_kept else None
         mine = range(rank, order.num_lanes, world_size)
         self._store = open_store(url, manifest, order, config, batch_size, mine, self._cache)
         self._most = -(-batch_size // order.num_lanes) * len(mine)

@@ -18,17 +18,13 @@ from gan_distributed.training.samples import encode_grid, fixed_latents, generat
 from gan_distributed.training.saving import Saving, Scribe
 from gan_distributed.training.schedule import crossed
 from gan_distributed.training.scoring import Scoring
-from gan_distributed.training.state import TrainState
+from gan_distributed.training.state import NonfiniteError, TrainState
 from gan_distributed.training.step import STATISTICS, Step
 from gan_distributed.training.tick import LaggedFlag, TickSums
 from gan_distributed.training.uploads import Uploads
 from gan_distributed.training.world import World
 
 _FLUSH_S = 15.0
-
-
-class NonfiniteRowError(Exception):
-    """Too many steps in a row were skipped; the run goes back to its last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class Loop:
         self._uploads = Uploads()
 
     def run(self) -> Outcome:
-        """Train to the end; raises NonfiniteRowError, CollapseError, and what the stream or checkpoint writer raise."""
+        """Train to the end; raises NonfiniteError, CollapseError, and what the stream or checkpoint writer raise."""
         state, config = self._state, self._config
         samples_kimg = config.samples.every_kimg
         if samples_kimg == "epoch":
@@ -137,7 +133,7 @@ class Loop:
         self._publish(images)
         self._tick_sums = TickSums(self._world.device)
         if longest_row >= config.training.max_nonfinite_steps:
-            raise NonfiniteRowError(f"{longest_row} steps in a row had non-finite gradients")
+            raise NonfiniteError(f"{longest_row} steps in a row had non-finite gradients")
         if self._scoring is not None:
             self._scoring.watch(self._record, state)
 

@@ -12,7 +12,7 @@ from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.records import Recorder
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.schedule import crossed
-from gan_distributed.training.state import TrainState
+from gan_distributed.training.state import NonfiniteError, TrainState
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,15 @@ class Saving:
     def save(self, last: bool, flush: Callable[[], Any]) -> None:
         """Hand the state over where it is due; every rank calls it. last: wait until it is saved.
 
-        Raises LeaseLostError, TrainingError.
+        Raises NonfiniteError, LeaseLostError, TrainingError.
         """
         state = self._state
         if last or self._due:
             # A state in a row of skipped steps is not one to go back to. Device sync.
             healthy = int(state.skipped[1]) == 0
             if (healthy or last) and state.seen_images > self._handed_over:
+                if not state.is_finite():
+                    raise NonfiniteError("the state holds numbers that are not finite")
                 digest = state.global_digest()
                 self._handed_over = state.seen_images
                 self._due = False

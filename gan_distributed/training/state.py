@@ -20,6 +20,10 @@ _NETWORKS = ("generator", "discriminator", "ema")
 _DTYPES = {"float32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
 
 
+class NonfiniteError(Exception):
+    """Too many steps in a row were skipped, or the state is spoiled; the run goes back to its last checkpoint."""
+
+
 class TrainState:
     """What a step reads and moves.
 
@@ -56,6 +60,13 @@ class TrainState:
     def global_digest(self) -> int:
         """The order's digest over all ranks, as a signed 64-bit number; every rank calls it. Device sync."""
         return int(self._world.sum_integers(self.order_digest))
+
+    def is_finite(self) -> bool:
+        """Whether every weight, moment, average and statistic of every rank is; every rank calls it. Device sync."""
+        tensors = [tensor for part in self._parts().values() for tensor in _tensors_in(part.state_dict())]
+        # A norm may overflow where no element did.
+        num_bad = sum((~torch.isfinite(tensor)).sum() for tensor in tensors)
+        return int(self._world.sum_integers(self.order_digest.new_zeros(()) + num_bad)) == 0
 
     def snapshot(self, global_digest: int) -> Snapshot:
         """A copy of everything; rank 0 calls it. What it waits for, the copy tells."""
@@ -138,3 +149,10 @@ def encode_generator(weights: dict[str, Tensor], metadata: dict[str, str]) -> by
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _tensors_in(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [tensor for part in parts for tensor in _tensors_in(part)]

@@ -21,6 +21,14 @@ class RunningStatistics:
         """Every mean and variance observed since the last commit."""
         return [statistic for layer in self._layers for pair in layer.observed for statistic in pair]
 
+    def health(self, like: Tensor) -> Tensor:
+        """Zero where all statistics, observed and running, are finite, else NaN: [1], of another tensor's kind."""
+        running = [statistic for layer in self._layers for statistic in (layer.running_mean, layer.running_var)]
+        if not running:
+            return like.new_zeros(1)
+        norms = torch._foreach_norm([*running, *self.observed()])
+        return 0 * torch.stack(norms).sum()[None].to(like.dtype)
+
     def merge(self, num_parts: int) -> None:
         """Add up what the parts of a batch observed: each observed its own groups, and zeros for the others."""
         for layer in self._layers:

@@ -140,15 +140,17 @@ class Step:
         self, player: _Player, gradients: Sequence[Tensor | None], sums: Tensor, ok: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Move a player down its gradient, where all is finite. Returns sums and gradient norm of all ranks, and ok."""
-        # Each rank knows the statistics of its own groups only; they ride along.
+        # Each rank knows the statistics of its own groups only; they ride along, and so does whether they are numbers.
         observed = player.statistics.observed() if self._partition.split_groups else []
-        reduced, extras = self._world.sum_gradients(gradients, player.parameters, torch.cat([sums, *observed]))
-        sizes = [len(sums), *(len(statistic) for statistic in observed)]
-        sums, *summed = torch.split(extras, sizes)
+        health = player.statistics.health(sums)
+        reduced, extras = self._world.sum_gradients(gradients, player.parameters, torch.cat([sums, health, *observed]))
+        sizes = [len(sums), 1, *(len(statistic) for statistic in observed)]
+        sums, health, *summed = torch.split(extras, sizes)
         for statistic, over_ranks in zip(observed, summed, strict=True):
             statistic.copy_(over_ranks)
         norm = total_norm(reduced)
-        ok = ok & torch.isfinite(norm)
+        # A hinge is finite in its gradient where it is not in its loss, and running statistics are in neither.
+        ok = ok & torch.isfinite(norm + sums.sum() + health[0])
         seen_images = self._state.seen_images
         lr = value_at(player.config.lr, seen_images)
         lr *= self._config.training.rollback_lr_factor**self._state.rollbacks

@@ -28,7 +28,7 @@ from gan_distributed.training.checkpoint_writer import CheckpointWriter
 from gan_distributed.training.collapse import CollapseError
 from gan_distributed.training.feed import page_locked, valid_batches
 from gan_distributed.training.fine_tuning import read_origin
-from gan_distributed.training.loop import Loop, NonfiniteRowError, Outcome
+from gan_distributed.training.loop import Loop, Outcome
 from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.records import Recorder, read_records
 from gan_distributed.training.retention import collect_orphans
@@ -36,7 +36,7 @@ from gan_distributed.training.rollbacks import num_returns, record_rollback, ret
 from gan_distributed.training.run_folder import RunFolder, Start, check_resume
 from gan_distributed.training.saving import Scribe
 from gan_distributed.training.scoring import Scoring
-from gan_distributed.training.state import TrainState
+from gan_distributed.training.state import NonfiniteError, TrainState
 from gan_distributed.training.world import World
 
 _POLL_S = 0.5
@@ -95,7 +95,7 @@ def run_rank(assignment: Assignment, world: World, num_threads: int, link: Link)
             try:
                 resume = world.on_rank_zero(lambda: _begin(assignment, run, held))  # noqa: B023 - called at once
                 return _attempt(assignment, manifest, world, metrics, resume, held, link)
-            except NonfiniteRowError as error:
+            except NonfiniteError as error:
                 reason = str(error)
                 world.on_rank_zero(lambda: record_rollback(run, reason, "nonfinite", link.say))  # noqa: B023 - called at once
             except CollapseError as error:

@@ -209,4 +209,53 @@ def test_a_full_disk_ends_the_cache_and_not_the_run(url, tmp_path, monkeypatch, 
     monkeypatch.setattr(os, "pwritev", full)
     found, _ = read(url, tmp_path, 1 << 30)
     assert found["bucket"] > 0
-    assert "No space left" in caplog.text
+    assert [record.getMessage().count("No space left") for record in caplog.records] == [1]
+
+
+@pytest.mark.parametrize("place", ["/proc/cache", "a file"])
+def test_a_folder_that_cannot_be_written_to_is_told_once_and_the_run_goes_on(url, tmp_path, place, caplog):
+    if place == "a file":
+        place = str(tmp_path / "file")
+        (tmp_path / "file").touch()
+    found, is_mapped = read(url, place, 1 << 30)
+    assert set(found) == {"bucket"}
+    assert not is_mapped
+    assert [record.getMessage().endswith("going on without it") for record in caplog.records] == [True]
+
+
+def test_labels_that_find_no_room_are_fetched_each_time(url, tmp_path, caplog):
+    read(url, tmp_path, 1 << 30)
+    # A folder where the labels should be is as good as a full disk.
+    next(tmp_path.iterdir()).joinpath("labels.npy").mkdir()
+    found, is_mapped = read(url, tmp_path, 1 << 30)
+    assert set(found) == {"cache"}
+    assert not is_mapped
+    assert [record.getMessage().count("no more blocks are kept") for record in caplog.records] == [1]
+
+
+_ON_A_SMALL_DISK = """
+import logging, os, subprocess, sys
+sys.path.insert(0, "tests")
+from pathlib import Path
+from datasets import write_dataset
+logging.basicConfig(format="%(message)s")
+disk, kib = sys.argv[1:]
+subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", disk], check=True)
+from data.test_cache import NUM, read
+write_dataset("memory://set", num=NUM)
+print(read("memory://set", Path(disk), 1 << 30, epochs=2))
+"""
+
+
+@pytest.mark.parametrize("kib", [4, 24, 300])
+def test_a_disk_that_is_really_full(tmp_path, kib):
+    """Full at the folder, at the files that are mapped (where a write to a page would kill), and at the blocks."""
+    alone = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system lets nobody mount a small disk")
+    words = [*alone, sys.executable, "-c", _ON_A_SMALL_DISK, str(tmp_path), str(kib)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "'bucket'" in ended.stdout
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr
+    assert "No space left on device" in ended.stderr

@@ -1,6 +1,7 @@
 """Images inside archives: zip, tar, compressed tar. Members are read in place, never extracted to their paths."""
 
-import gzip
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,12 +13,23 @@ from typing import IO, Protocol
 from gan_distributed.data import storage
 from gan_distributed.data.sources.entries import MAX_IMAGE_BYTES, BadImageError, Entry, oversized, plain_name
 from gan_distributed.data.sources.spans import forget_files, read_span
-from gan_distributed.data.sources.spool import damaged, spooling
+from gan_distributed.data.sources.spool import BoundedGzip, damaged, spooling
 from gan_distributed.data.sources.tar_headers import Member, TarError, tar_members
 from gan_distributed.errors import DataError, StorageError
 
 _COPY_BYTES = 2**20
 _ENCRYPTED = 0x1
+# A header that lies leads zipfile to a place before the start, or to bytes that are no number or no name.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    ValueError,
+    OverflowError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True)
@@ -38,11 +50,14 @@ class ZipReader:
         try:
             with archive.open(info) as member:
                 return member.read(MAX_IMAGE_BYTES)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise BadImageError(f"damaged in the archive: {error}") from error
         except NotImplementedError as error:
             raise BadImageError(f"cannot be unpacked: {error}") from error
+        except _DAMAGED as error:
+            raise BadImageError(f"damaged in the archive: {error}") from error
         except OSError as error:
+            if error.errno is None:
+                # bzip2's word for damage.
+                raise BadImageError(f"damaged in the archive: {error}") from error
             raise StorageError(f"{self.url}: {error}; run the same command again") from error
 
 
@@ -67,7 +82,8 @@ def list_zip(url: str) -> tuple[Iterator[Entry], ZipReader]:
     members = (
         Entry(plain_name(info.filename), None, info.file_size, position, info.CRC)
         for position, info in enumerate(_open_zip(url).infolist())
-        if not info.is_dir()
+        # Python's own is_dir() takes a name for granted.
+        if info.filename and not info.filename.endswith("/")
     )
     return members, ZipReader(url)
 
@@ -96,7 +112,7 @@ def _tar_members(url: str) -> Iterator[Entry]:
 
 
 def _unpacked_members(url: str, spool: Path) -> Iterator[Entry]:
-    with storage.open_binary(url) as packed, gzip.GzipFile(fileobj=packed) as stream, spooling(spool) as out:
+    with storage.open_binary(url) as packed, BoundedGzip(url, packed) as stream, spooling(spool) as out:
         for name, _, num_bytes in files_in_tar(url, stream):
             yield Entry(name, None, num_bytes, out.tell())
             if num_bytes <= MAX_IMAGE_BYTES:
@@ -132,5 +148,5 @@ def _copy(url: str, stream: _Stream, out: IO[bytes], num_bytes: int) -> None:
 def _open_zip(url: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(storage.open_binary(url))
-    except (zipfile.BadZipFile, EOFError, ValueError, OSError) as error:
+    except (*_DAMAGED, OSError) as error:
         raise damaged(url, error) from error

@@ -12,6 +12,35 @@ from gan_distributed.data import storage
 from gan_distributed.errors import DataError, StorageError
 
 _COPY_BYTES = 2**20
+# Images hardly get smaller by compression. What unpacks to so many times its size is a bomb, from some size on.
+_MAX_RATIO = 200
+_HARMLESS_BYTES = 64 * 2**20
+
+
+class BoundedGzip(gzip.GzipFile):
+    """A gzip stream that raises DataError where it unpacks to much more than it is."""
+
+    def __init__(self, url: str, packed: IO[bytes]) -> None:
+        super().__init__(fileobj=packed)
+        self._url, self._packed = url, packed
+
+    def read(self, size: int | None = -1) -> bytes:
+        """The next bytes."""
+        data = super().read(size)
+        self._check()
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a position from the start, in steps: what is passed over is unpacked, too."""
+        # What tells its position asks for it with another `whence`.
+        while whence == 0 and (at := self.tell()) < offset - _COPY_BYTES and super().seek(at + _COPY_BYTES) > at:
+            self._check()
+        return super().seek(offset, whence)
+
+    def _check(self) -> None:
+        at = self.tell()
+        if at > _HARMLESS_BYTES and at > _MAX_RATIO * self._packed.tell():
+            raise DataError(f"{self._url}: unpacks to more than {_MAX_RATIO} times its size; unpack it by hand")
 
 
 @contextlib.contextmanager
@@ -38,7 +67,7 @@ def local_copy(url: str, target: Path, max_bytes: int) -> Path:
         if local is not None and not packed:
             return local
         try:
-            with spooling(target) as out, gzip.GzipFile(fileobj=raw) if packed else raw as stream:
+            with spooling(target) as out, BoundedGzip(url, raw) if packed else raw as stream:
                 while (left := max_bytes - out.tell()) > 0 and (piece := stream.read(min(_COPY_BYTES, left))):
                     out.write(piece)
         except (EOFError, zlib.error, OSError) as error:

@@ -1,6 +1,5 @@
 """Images in tars as WebDataset lays them out: the files of a sample share their name up to its first dot."""
 
-import gzip
 import itertools
 import json
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from gan_distributed.data.sources.entries import IMAGE_SUFFIXES, MAX_IMAGE_BYTES
 from gan_distributed.data.sources.files import Files, Options, inside, split_inside
 from gan_distributed.data.sources.label_words import StoredEntries, index_words
 from gan_distributed.data.sources.spans import forget_files, read_span
+from gan_distributed.data.sources.spool import BoundedGzip
 from gan_distributed.data.sources.tar_headers import Member
 from gan_distributed.errors import DataError
 
@@ -102,7 +102,7 @@ class _Sample:
 def _samples(url: str) -> Iterator[_Sample]:
     """The samples of a tar: neighbours of one key, with the bytes of what may be a label."""
     sample = _Sample("")
-    with storage.open_binary(url) as raw, _plain(raw) as stream:
+    with storage.open_binary(url) as raw, _plain(url, raw) as stream:
         for member in files_in_tar(url, stream):
             head, _, base = member.name.rpartition("/")
             stem, dot, suffix = base.partition(".")
@@ -121,11 +121,11 @@ def _samples(url: str) -> Iterator[_Sample]:
         yield sample
 
 
-def _plain(raw: IO[bytes]) -> IO[bytes]:
+def _plain(url: str, raw: IO[bytes]) -> IO[bytes]:
     """The stream, unpacked where it is gzip: such a tar can be looked at, though not be read at random."""
     packed = raw.read(2) == b"\x1f\x8b"
     raw.seek(0)
-    return cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw
+    return cast("IO[bytes]", BoundedGzip(url, raw)) if packed else raw
 
 
 def _image(sample: _Sample, chosen: str | None) -> Member | None:
