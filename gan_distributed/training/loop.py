@@ -16,6 +16,7 @@ from gan_distributed.data.stream import Stream
 from gan_distributed.errors import GanError, StorageError
 from gan_distributed.training.checkpoint import CheckpointWriter
 from gan_distributed.training.feed import Feed
+from gan_distributed.training.link import Link
 from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.records import Recorder, progress_line
 from gan_distributed.training.run_folder import RunFolder
@@ -23,7 +24,7 @@ from gan_distributed.training.samples import encode_grid, fixed_latents, generat
 from gan_distributed.training.scoring import Scoring
 from gan_distributed.training.state import TrainState
 from gan_distributed.training.step import STATISTICS, Step
-from gan_distributed.training.tick import LaggedFlag, TickSums
+from gan_distributed.training.tick import LaggedFlags, TickSums
 from gan_distributed.training.world import World
 
 _FLUSH_S = 15.0
@@ -65,17 +66,17 @@ class Loop:
         state: TrainState,
         stream: Stream,
         metrics: WorkerMetrics,
-        stop_requested: Callable[[], bool],
+        link: Link,
         scribe: Scribe | None,
         scoring: Scoring | None,
     ) -> None:
         self._config, self._world, self._state, self._stream = config, world, state, stream
-        self._metrics, self._stop_requested, self._scribe = metrics, stop_requested, scribe
+        self._metrics, self._link, self._scribe = metrics, link, scribe
         self._scoring = scoring
         self._step = Step(config, state, world)
         self._feed = Feed(stream, config, world)
         self._tick_sums = TickSums(world.device)
-        self._stop_flag = LaggedFlag()
+        self._requests = LaggedFlags()
         self._total_images = round(1000 * config.training.total_kimg)
         # The newest checkpoint handed over, and the newest that is known to be committed.
         self._committed = self._saved = state.seen_images or -1
@@ -129,12 +130,15 @@ class Loop:
         started = time.monotonic()
         batches = [self._feed.next() for _ in range(self._config.training.discriminator_steps)]
         waited = time.monotonic() - started
-        report = self._step(batches, self._stop_requested())
+        report = self._step(batches, self._link.stop_requested(), self._link.save_requested())
         self._tick_sums.add(report.statistics, report.ok, self._state.skipped[1])
         self._metrics.add("gan_data_wait_seconds", waited)
         self._metrics.observe_step(time.monotonic() - started)
         self._tick_sums.waited_s += waited
-        return self._stop_flag.push(report.stop)
+        self._link.progress(self._state.seen_images)
+        stop, save = self._requests.push(report.requests)
+        self._checkpoint_due |= save
+        return stop
 
     def _tick(self) -> None:
         sums = self._tick_sums
@@ -190,8 +194,13 @@ class Loop:
     def _score(self, scoring: Scoring) -> None:
         started = time.monotonic()
         # The best weights are saved at once, whatever the interval of checkpoints.
-        self._checkpoint_due |= scoring.score(self._state, self._upload, self._stop_requested)
+        self._checkpoint_due |= scoring.score(self._state, self._upload, self._is_stopping)
         self._tick_sums.leave_out(time.monotonic() - started)
+
+    def _is_stopping(self) -> bool:
+        """Asked once a batch of scored images, which is progress, too."""
+        self._link.progress(self._state.seen_images)
+        return self._link.stop_requested()
 
     def _checkpoint(self, last: bool) -> None:
         state = self._state
