@@ -17,16 +17,16 @@ from gan_distributed.errors import InputError, TrainingError
 from gan_distributed.training import lease
 from gan_distributed.training.layout import Layout, layout_of, local_cpus, tell_layout
 from gan_distributed.training.loop import Outcome
-from gan_distributed.training.mailbox import Ended, Mailbox, View
+from gan_distributed.training.mailbox import Deadlines, Ended, Mailbox, View
 from gan_distributed.training.metrics import ControllerMetrics
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.worker import Assignment, run_in_ray
 
 _POLL_S = 0.2
-_LAST_WORDS_S = 5.0
 # How long a resize waits for its checkpoint.
 _RESIZE_SAVE_S = 60.0
 _ENDLESS = -1
+_STARTS = 3
 
 
 def train_on_ray(
@@ -59,7 +59,7 @@ def _fit(
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     mailbox = ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote(cluster.max_failures)
     fit = _FitThread(_trainer(assignment, layout, scratch, mailbox))
-    wait = _Deadlines(cluster.stop_grace_s)
+    wait = Deadlines(cluster.stop_grace_s)
     view = View()
     while True:
         alive, stopping = fit.is_alive(), stop_requested()
@@ -85,28 +85,6 @@ def _fit(
         command.say("no last checkpoint could be made; the newest committed one stands")
         return Outcome("stopped", max(view.committed, 0), {}, None)
     raise TrainingError(f"the workers ended without a result: {fit.told()}")
-
-
-class _Deadlines:
-    """When the driver leaves though Ray Train still runs."""
-
-    def __init__(self, stop_grace_s: float) -> None:
-        self._stop_grace_s = stop_grace_s
-        self._leave: float | None = None
-        self._stop: float | None = None
-
-    def is_over(self, view: View, stopping: bool) -> bool:
-        """Whether the end is known, and nothing that is still to be waited for."""
-        now = time.monotonic()
-        if view.outcome is not None or view.error is not None:
-            # fit() would only start the workers again, or tidy up; give the others a moment to end.
-            self._leave = self._leave or now + (0 if stopping else _LAST_WORDS_S)
-            return now >= self._leave
-        if not stopping:
-            return False
-        self._stop = self._stop or now + self._stop_grace_s
-        # Where no workers run there is nothing to save.
-        return not view.running or now > self._stop
 
 
 def _trainer(assignment: Assignment, layout: Layout, scratch: str, mailbox: Any) -> Any:
@@ -208,12 +186,11 @@ def _ray_cluster(config: Config) -> Iterator[dict[str, float]]:
     import ray
     import torch
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address:
-            ray.init(address=address, **options)
+            _init(address=address)
         else:
-            ray.init(address="local", num_cpus=local_cpus(config), include_dashboard=False, **options)
+            _init(address="local", num_cpus=local_cpus(config), include_dashboard=False)
     except ConnectionError as error:
         raise InputError(f"cluster.address {address}: no Ray cluster answers there ({error})") from error
     try:
@@ -224,6 +201,27 @@ def _ray_cluster(config: Config) -> Iterator[dict[str, float]]:
         yield resources if address else {**resources, "CPU": float(os.cpu_count() or 1)}
     finally:
         ray.shutdown()
+
+
+def _init(**options: Any) -> None:
+    """ray.init, again where this machine was too busy to start Ray in the half minute that it is given."""
+    import ray
+
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(log_to_driver=False, logging_level="ERROR", **options)
+        except Exception as error:
+            # Ray raises a bare Exception here, and in no other words.
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            if not left:
+                raise TrainingError(
+                    f"Ray did not start within 30 s, {_STARTS} times; is the machine too busy? ({error})"
+                ) from error
+            command.say("Ray did not start within 30 s; trying again")
+        else:
+            return
 
 
 def _set_intervals(config: Config) -> None:

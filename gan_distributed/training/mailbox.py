@@ -4,6 +4,7 @@ Ranks post lines, progress and failures; the driver reads them and hands in its 
 the workers may start again.
 """
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from gan_distributed.training.failures import Failure, FailureBudget
 # Failures that follow from another rank's, or from a notice; never the reason.
 PEER_LOST = "PeerLostError"
 LEAVING = "LeavingError"
+_LAST_WORDS_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -157,3 +159,25 @@ class Mailbox:
 
     def _change(self, **changes: Any) -> None:
         self._view = replace(self._view, **changes)
+
+
+class Deadlines:
+    """When the driver leaves though Ray Train still runs."""
+
+    def __init__(self, stop_grace_s: float) -> None:
+        self._stop_grace_s = stop_grace_s
+        self._leave: float | None = None
+        self._stop: float | None = None
+
+    def is_over(self, view: View, stopping: bool) -> bool:
+        """Whether the end is known, and nothing that is still to be waited for."""
+        now = time.monotonic()
+        if view.outcome is not None or view.error is not None:
+            # fit() would only start the workers again, or tidy up; give the others a moment to end.
+            self._leave = self._leave or now + (0 if stopping else _LAST_WORDS_S)
+            return now >= self._leave
+        if not stopping:
+            return False
+        self._stop = self._stop or now + self._stop_grace_s
+        # Where no workers run there is nothing to save.
+        return not view.running or now > self._stop
