@@ -141,8 +141,9 @@ def _train_here(assignment: "Assignment", signals: "_StopSignals") -> "Outcome":
     threads = cluster.cpus_per_worker or os.cpu_count() or 1
     signals.training_begins()
     watch = StallWatch(cluster.stall_timeout_s, _tell_stall)
+    link = Link(command.say, signals.requested, progress=watch.progress, unhurried=watch.paused)
     with contextlib.closing(watch):
-        return run_rank(assignment, world, threads, Link(command.say, signals.requested, progress=watch.progress))
+        return run_rank(assignment, world, threads, link)
 
 
 def _tell_stall(seconds: float, seen_images: int, stacks: str) -> None:

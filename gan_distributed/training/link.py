@@ -1,6 +1,7 @@
 """What ties a rank to whoever started it: lines to tell, requests to meet, and signs of progress."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 
@@ -18,7 +19,7 @@ class Link:
 
     say: prints a line.   stop_requested: whether to save and end.   save_requested: whether to save and go on; true
     once a request.   progress: called with the images seen after every step.   committed: with those of a durable
-    checkpoint.
+    checkpoint.   unhurried: within it no progress is expected.
     """
 
     say: Callable[[str], None]
@@ -26,3 +27,4 @@ class Link:
     save_requested: Callable[[], bool] = _never
     progress: Callable[[int], None] = _ignored
     committed: Callable[[int], None] = _ignored
+    unhurried: Callable[[], AbstractContextManager[None]] = nullcontext

@@ -52,6 +52,8 @@ class Mailbox:
         self._view = View()
         self._lines: list[str] = []
         self._stopping = self._leaving = False
+        # The budget's is the furthest; after a return to an older checkpoint this one is not.
+        self._committed = -1
         self._seen_images = 0
         self._reports: list[Failure] = []
         self._is_drained = False
@@ -61,7 +63,7 @@ class Mailbox:
         """Rank 0 of a new attempt; an error where it may not begin."""
         self._change(running=self._view.error is None)
         self._reports, self._is_drained, self._was_waiting, self._leaving = [], False, False, False
-        self._seen_images = max(self._budget.committed, 0)
+        self._seen_images = max(self._committed, 0)
         return self._view.error
 
     def post(self, line: str) -> None:
@@ -76,7 +78,8 @@ class Mailbox:
     def commit(self, seen_images: int) -> None:
         """A checkpoint is durable."""
         self._budget.commit(seen_images)
-        self._change(committed=self._budget.committed)
+        self._committed = seen_images
+        self._change(committed=seen_images)
 
     def notice(self, told: str) -> None:
         """A node of the workers will be taken away."""
@@ -108,7 +111,7 @@ class Mailbox:
 
     def committed(self) -> int:
         """Images seen at the newest checkpoint, -1 where there is none."""
-        return self._budget.committed
+        return self._committed
 
     def end(self, ended: Ended) -> None:
         """The controller ended an attempt and wants to start the next."""
@@ -120,7 +123,7 @@ class Mailbox:
         if self._view.error is not None or self._view.outcome is not None:
             return
         failure = self._reason(ended)
-        start = f"the workers are started again from {max(self._budget.committed, 0) / 1000:.1f} kimg"
+        start = f"the workers are started again from {max(self._committed, 0) / 1000:.1f} kimg"
         if ended.is_preempted or self._is_drained:
             self._change(running=False, preemptions=self._view.preemptions + 1)
             self._lines.append(f"a node was taken away at {failure.place}; {start}")

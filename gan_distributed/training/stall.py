@@ -3,12 +3,13 @@
 An exception could not reach a thread that waits in a reduction or a read; the end of the process reaches everyone.
 """
 
+import contextlib
 import faulthandler
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO
 
 _CHECKS = 20
@@ -30,6 +31,7 @@ class StallWatch:
         self._timeout_s, self._tell = timeout_s, tell
         self._last = time.monotonic()
         self.seen_images = 0
+        self._pauses = 0
         self._closed = threading.Event()
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._thread = threading.Thread(target=self._watch, name="stall watch", daemon=True)
@@ -39,6 +41,16 @@ class StallWatch:
         """A step was taken, or other work went on."""
         self.seen_images = seen_images
         self._last = time.monotonic()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Allow work that may take longer than any step."""
+        self._pauses += 1
+        try:
+            yield
+        finally:
+            self._last = time.monotonic()
+            self._pauses -= 1
 
     def close(self) -> None:
         """Stop watching."""
@@ -53,7 +65,7 @@ class StallWatch:
             # A thread that keeps the interpreter's lock would stop this one, too: then C code ends the process.
             faulthandler.dump_traceback_later(self._timeout_s + 2 * LAST_WORDS_S, exit=True, file=_STDERR)
             waited = time.monotonic() - self._last
-            if waited > self._timeout_s:
+            if waited > self._timeout_s and not self._pauses:
                 self._end(waited)
 
     def _end(self, waited: float) -> None:

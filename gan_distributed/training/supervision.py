@@ -19,7 +19,7 @@ from gan_distributed.training.loop import Outcome
 from gan_distributed.training.stall import StallWatch
 from gan_distributed.training.world import World
 
-_POLL_S = 0.25
+_POLL_S = 0.5
 _NOTICE_S = 1.0
 # Before a node's deadline: a step, the snapshot and the commit must fit, twice as long as they took on the notice.
 _LEAVE_S = 4.0
@@ -61,7 +61,9 @@ class Supervision:
         self._save_s = 0.0
         self.is_leaving = False
         self.stall = StallWatch(stall_timeout_s, self._tell_stall)
-        self.link = Link(self._say, self._stop.is_set, self._take_save, self.stall.progress, self._committed)
+        self.link = Link(
+            self._say, self._stop.is_set, self._take_save, self.stall.progress, self._committed, self.stall.paused
+        )
         self._handler = _TellingHandler(self._say)
 
     def __enter__(self) -> "Supervision":

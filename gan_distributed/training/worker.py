@@ -131,7 +131,9 @@ def _attempt(
             left = config.score.max_rollbacks - resume.returns
             number = None if scribe is None else resume.attempt
             data = assignment.data_url, manifest
-            scoring = Scoring(config, world, run, data, metrics, number, left, link.say)
+            # Statistics of the real images may take longer than any step.
+            with link.unhurried():
+                scoring = Scoring(config, world, run, data, metrics, number, left, link.say)
         outcome = Loop(config, world, state, stream, metrics, link, scribe, scoring).run()
         if scribe is not None and outcome.kind == "done":
             done = {"seen_images": outcome.seen_images, "last_grid": outcome.last_grid, "record": outcome.record}

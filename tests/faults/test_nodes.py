@@ -12,7 +12,7 @@ from nodes import nodes
 from ranks import run_ranks
 from servers import free_port, get
 from test_train import flat, state_of
-from test_train_ray import train_straight
+from undisturbed import train_straight
 
 from gan_distributed.config import load_config, parse_overrides
 from gan_distributed.training.records import read_records

@@ -50,8 +50,9 @@ def test_a_thread_that_keeps_the_interpreters_lock_is_ended_too():
     assert "never printed" not in ended.stdout
 
 
-def test_a_closed_watch_ends_nothing():
+def test_a_paused_and_a_closed_watch_end_nothing():
     program = "from gan_distributed.training.stall import StallWatch; import time\n"
-    program += "StallWatch(0.5, print).close(); time.sleep(1.5); print('alive')"
+    program += "watch = StallWatch(0.5, print)\nwith watch.paused(): time.sleep(1.5)\n"
+    program += "watch.close(); time.sleep(1.5); print('alive')"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout) == (0, "alive\n")
