@@ -26,12 +26,11 @@ class Nodes:
     cluster: Any
     folder: Path
     environment: dict[str, str]
-    stack: contextlib.ExitStack
     spot: list[Background] = field(default_factory=list)
 
-    def add(self) -> Any:
-        """A node of one CPU, by `ray.cluster_utils`; `kill` ends it at once."""
-        return self.cluster.add_node(num_cpus=1, object_store_memory=_STORE_BYTES)
+    def add(self, num_cpus: int = 1) -> Any:
+        """A node by `ray.cluster_utils`; `kill` ends it at once."""
+        return self.cluster.add_node(num_cpus=num_cpus, object_store_memory=_STORE_BYTES)
 
     def kill(self, node: Any) -> None:
         """SIGKILL of everything on a node."""
@@ -42,14 +41,21 @@ class Nodes:
         words = [str(Path(sys.executable).parent / "ray"), "start", f"--address={self.cluster.address}", "--block"]
         words += ["--num-cpus=1", f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"]
         log = self.folder / f"node{len(self.spot)}.log"
-        node = self.stack.enter_context(Background(words, log, **self.environment))
-        node.wait_for_line("Ray runtime started")
+        node = Background(words, log, **self.environment)
         self.spot.append(node)
+        node.wait_for_line("Ray runtime started")
         return node
 
     def drain(self, node: Background) -> None:
         """What the kubelet does when a spot machine is taken back."""
         node.process.send_signal(signal.SIGTERM)
+
+    def clear(self) -> None:
+        """End every node but the head."""
+        for spot in self.spot:
+            spot.kill()
+        for node in list(self.cluster.worker_nodes):
+            self.kill(node)
 
 
 @contextlib.contextmanager
@@ -67,14 +73,14 @@ def nodes(drain_s: int = 12) -> Iterator[Nodes]:
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
-        with contextlib.ExitStack() as stack:
-            cluster = Cluster(
-                initialize_head=True,
-                shutdown_at_exit=False,
-                head_node_args={"num_cpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False},
-            )
-            stack.callback(cluster.shutdown)
-            yield Nodes(cluster, Path(folder), {**environment, "RAY_ADDRESS": cluster.address}, stack)
+        head = {"num_cpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args=head)
+        found = Nodes(cluster, Path(folder), {**environment, "RAY_ADDRESS": cluster.address})
+        try:
+            yield found
+        finally:
+            found.clear()
+            cluster.shutdown()
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})

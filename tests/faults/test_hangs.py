@@ -8,13 +8,6 @@ from pathlib import Path
 
 import pytest
 from commands import Background, train_words
-from datasets import write_dataset
-
-
-@pytest.fixture
-def data(tmp_path):
-    write_dataset(str(tmp_path / "data"))
-    return str(tmp_path / "data")
 
 
 def file_that_hangs(tmp_path: Path) -> Path:
@@ -26,11 +19,12 @@ def file_that_hangs(tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(1200)
-def test_ranks_that_stand_still_tell_their_stacks_and_start_again(tmp_path, data):
+def test_ranks_that_stand_still_tell_their_stacks_and_start_again(tmp_path, data, cluster):
     """Rank 0 hangs in a read, rank 1 in the reduction that waits for it."""
     hanging = file_that_hangs(tmp_path)
-    words = train_words(tmp_path, data, str(tmp_path / "runs"), 2, "cluster.stall_timeout_s=10")
-    with Background(words, tmp_path / "log") as job:
+    words = train_words(tmp_path, data, str(tmp_path / "runs"), 2, "cluster.stall_timeout_s=25")
+    cluster.add(num_cpus=2)
+    with Background(words, tmp_path / "log", **cluster.environment) as job:
         job.wait_for_line("its stacks:")
         hanging.unlink()
         assert job.end() == 0, job.log()
@@ -45,10 +39,11 @@ def test_ranks_that_stand_still_tell_their_stacks_and_start_again(tmp_path, data
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_sigterm_ends_in_its_grace_though_the_ranks_hang(tmp_path, data):
+def test_sigterm_ends_in_its_grace_though_the_ranks_hang(tmp_path, data, cluster):
     file_that_hangs(tmp_path)
     words = train_words(tmp_path, data, str(tmp_path / "runs"), 2, "cluster.stop_grace_s=4")
-    with Background(words, tmp_path / "log") as job:
+    cluster.add(num_cpus=2)
+    with Background(words, tmp_path / "log", **cluster.environment) as job:
         job.wait_for(lambda: list((tmp_path / "runs" / "r" / "lease").glob("*.json")))
         job.process.send_signal(signal.SIGTERM)
         asked = time.monotonic()
@@ -59,13 +54,14 @@ def test_sigterm_ends_in_its_grace_though_the_ranks_hang(tmp_path, data):
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_a_failure_that_recurs_at_its_step_stops_with_the_first_traceback(tmp_path, data):
+def test_a_failure_that_recurs_at_its_step_stops_with_the_first_traceback(tmp_path, data, cluster):
     """The folder of checkpoints is a file, so that the last checkpoint fails at the same step every time."""
     run = tmp_path / "runs" / "r"
     run.mkdir(parents=True)
     (run / "checkpoints").write_text("in the way")
     words = train_words(tmp_path, data, str(tmp_path / "runs"), 2, "cluster.max_failures=100")
-    with Background(words, tmp_path / "log") as job:
+    cluster.add(num_cpus=2)
+    with Background(words, tmp_path / "log", **cluster.environment) as job:
         assert job.end() == 1, job.log()
         log = job.log()
     assert "at 0.6 kimg, 3 times at the same step; it would only come again; the first time:" in log
