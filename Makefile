@@ -1,4 +1,5 @@
 # make demo: the whole job on the built-in images.   make test: every check.   make slow: the long checks as well.
+# make chaos: ten minutes of random faults.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Ray's own token authentication is for clusters; what starts here listens on this machine only.
 export RAY_AUTH_MODE ?= disabled
 
-.PHONY: demo test slow lint format clean
+.PHONY: demo test slow chaos lint format clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -31,6 +32,9 @@ test: $(STAMP) lint
 slow: $(STAMP)
 	tests/install_prometheus.sh
 	$(BIN)/python -m pytest -m slow
+
+chaos: $(STAMP)
+	PYTHONPATH=tests:tests/faults $(BIN)/python -m chaos --minutes 10
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -60,5 +60,13 @@ class LeaseLostError(GanError):
     """This process held the run, and another took it over."""
 
 
+class PeerLostError(GanError):
+    """Another rank is gone, or did not come to a reduction in time."""
+
+
+class LeavingError(GanError):
+    """This attempt ends on purpose, saved, so that the next one runs elsewhere."""
+
+
 class TrainingError(GanError):
     """Training cannot go on: numbers stay non-finite, a store stays away, workers keep dying."""

@@ -3,6 +3,7 @@
 python -m gan_distributed.train --config jobs/demo.yaml
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -28,7 +29,9 @@ def train(
     from_: Annotated[
         str | None, typer.Option("--from", help="Run or checkpoint whose networks a new run starts with.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Ray workers; 0 trains in this process, without Ray.")] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="Ray workers, as 2 or 2..8; 0 trains in this process, without Ray.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.field=value, over the recipe.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run of that name first.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and end.")] = False,
@@ -76,7 +79,7 @@ def _train(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
     if config.cluster.workers == 0:
         outcome = _train_here(assignment, signals)
     else:
-        outcome = train_on_ray(assignment, signals.requested, signals.install)
+        outcome = train_on_ray(assignment, signals.requested, signals.training_begins)
     return _tell_end(RunFolder(run.url), outcome, signals)
 
 
@@ -146,25 +149,42 @@ def _delete_run(run: Any) -> None:
 def _train_here(assignment: "Assignment", signals: "_StopSignals") -> "Outcome":
     import torch
 
-    from gan_distributed.training.worker import Link, run_rank
+    from gan_distributed.training.link import Link
+    from gan_distributed.training.stall import StallWatch
+    from gan_distributed.training.worker import run_rank
     from gan_distributed.training.world import World
 
     cluster = assignment.config.cluster
     use_gpu = torch.cuda.is_available() if cluster.use_gpu is None else cluster.use_gpu
     world = World(device=torch.device("cuda" if use_gpu else "cpu"))
     threads = cluster.cpus_per_worker or os.cpu_count() or 1
-    return run_rank(assignment, world, threads, Link(command.say, signals.requested))
+    signals.training_begins()
+    watch = StallWatch(cluster.stall_timeout_s, _tell_stall)
+    link = Link(command.say, signals.requested, progress=watch.progress, unhurried=watch.paused)
+    with contextlib.closing(watch):
+        return run_rank(assignment, world, threads, link)
+
+
+def _tell_stall(seconds: float, seen_images: int, stacks: str) -> None:
+    command.say(
+        f"{stacks}error: no progress for {seconds:.0f} s at {seen_images / 1000:.1f} kimg; the stacks are above"
+    )
 
 
 class _StopSignals:
-    """SIGTERM and SIGINT ask for a last checkpoint; a second one aborts."""
+    """SIGTERM and SIGINT ask for a last checkpoint; a second one aborts, and so does one before training."""
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self.install()
+        self._is_training = False
+        self._take()
 
-    def install(self) -> None:
-        """Take the signals; again after ray.init, which takes SIGTERM for itself."""
+    def training_begins(self) -> None:
+        """From here on there is something to save. Called after ray.init, which takes SIGTERM for itself."""
+        self._is_training = True
+        self._take()
+
+    def _take(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
 
@@ -181,6 +201,9 @@ class _StopSignals:
             command.say("a second signal: ending at once; the last committed checkpoint stands")
             os._exit(128 + number)
         self.received = number
+        if not self._is_training:
+            command.say(f"{signal.Signals(number).name}: training had not begun")
+            raise SystemExit(self.exit_code())
         command.say(f"{signal.Signals(number).name}: saving a last checkpoint; again to end at once")
 
 

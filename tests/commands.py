@@ -1,5 +1,6 @@
 """Runs the commands as a user does: in processes of their own, with their own output and exit code."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -109,4 +110,14 @@ def descendants(pid: int) -> list[int]:
     found = [pid]
     for parent in found:
         found.extend(children.get(parent, []))
+    return found
+
+
+def workers_below(pid: int) -> list[int]:
+    """Ray's training workers among the descendants of a process."""
+    found = []
+    for process in descendants(pid):
+        with contextlib.suppress(OSError):
+            if "RayTrainWorker" in Path(f"/proc/{process}/cmdline").read_text():
+                found.append(process)
     return found

@@ -30,6 +30,12 @@ JOBS = sorted((Path(__file__).parent.parent / "jobs").glob("*.yaml"))
         ("samples.every_kimg", "epok", "samples.every_kimg"),
         ("model.batch_norm_groups", 3, "model.batch_norm_groups 3 must divide data.num_lanes 64"),
         ("cluster.workers", 65, "cluster.workers 65 is more than data.num_lanes 64"),
+        ("cluster.workers", "2..65", "cluster.workers 2..65 is more than data.num_lanes 64"),
+        ("cluster.workers", "8..2", "cluster.workers: 8..2: fewest..most, both at least 1"),
+        ("cluster.workers", "0..2", "cluster.workers: 0..2: fewest..most, both at least 1"),
+        ("cluster.workers", "many", "cluster.workers: write a number from 0 on, or fewest..most as in 2..8"),
+        ("cluster.workers", -1, "cluster.workers: write a number from 0 on"),
+        ("cluster.stall_timeout_s", 500, "cluster: collective_timeout_s 420 must be more than stall_timeout_s 500"),
         ("optimizer.generator.beta2", {"start": 0.9, "end": 1, "kimg": 1}, "optimizer.generator: beta2 reaches 1.0"),
         ("loss.r1_every", 0, "loss.r1_every: Input should be greater than or equal to 1"),
         ("loss.name", "wgan", "loss.name wgan needs a gradient penalty"),
@@ -53,6 +59,15 @@ def test_a_mistake_is_one_line_with_its_path(key, value, told):
     message = str(caught.value)
     assert told in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("given", "workers", "worker_range"),
+    [(None, None, None), (0, 0, (0, 0)), ("3", 3, (3, 3)), ("2..8", "2..8", (2, 8)), ("4..4", 4, (4, 4))],
+)
+def test_workers_are_a_number_or_fewest_and_most(given, workers, worker_range):
+    cluster = load_config(None, {"cluster.workers": given}).cluster
+    assert (cluster.workers, cluster.worker_range) == (workers, worker_range)
 
 
 def test_contradiction_names_both_fields():

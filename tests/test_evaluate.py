@@ -16,9 +16,10 @@ from gan_distributed.evaluate import evaluate
 from gan_distributed.evaluation import networks
 from gan_distributed.evaluation.classifier import FitSettings
 from gan_distributed.prepare import prepare
+from gan_distributed.training.link import Link
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.scoring import read_scores
-from gan_distributed.training.worker import Assignment, Link, run_rank
+from gan_distributed.training.worker import Assignment, run_rank
 from gan_distributed.training.world import World
 
 METRICS = ["fid", "kid", "precision", "recall", "density", "coverage", "inception_score", "swd", "modes", "modes_kl"]

@@ -99,11 +99,11 @@ class Config(Section):
                 f"model.batch_norm_groups {groups} must divide data.num_lanes {lanes} and training.batch_size "
                 f"{batch_size}"
             )
-        workers = self.cluster.workers
-        if workers is not None and workers > min(lanes, batch_size):
+        workers = self.cluster.worker_range
+        if workers is not None and workers[1] > min(lanes, batch_size):
             raise ValueError(
-                f"cluster.workers {workers} is more than data.num_lanes {lanes} or training.batch_size {batch_size} "
-                f"can feed; at most {min(lanes, batch_size)}"
+                f"cluster.workers {self.cluster.workers} is more than data.num_lanes {lanes} or training.batch_size "
+                f"{batch_size} can feed; at most {min(lanes, batch_size)}"
             )
         return self
 

@@ -1,8 +1,9 @@
 """How long a run is, what it keeps and tells, and who computes it."""
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from gan_distributed.config.section import Port, Positive, PositiveInt, Section
 
@@ -62,11 +63,50 @@ class MetricsConfig(Section):
 class ClusterConfig(Section):
     """Workers and what each of them gets."""
 
-    workers: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="processes; 0: train in the calling process without Ray; null: one a GPU, else up to 2"
+    workers: int | str | None = Field(
+        None,
+        description="processes; 0: train in the calling process without Ray; null: one a GPU, else up to 2; 2..8: as "
+        "many as the cluster has room for, and others when nodes come and go",
     )
     cpus_per_worker: PositiveInt | None = Field(None, description="threads of a worker; null: the cores, shared out")
     use_gpu: bool | None = Field(None, description="one GPU a worker; null: where there are any")
     address: str | None = Field(None, description="a running Ray cluster; null: RAY_ADDRESS, else a local one")
-    max_failures: Annotated[int, Field(ge=0)] = Field(3, description="worker deaths that are survived")
-    collective_timeout_s: Positive = Field(300.0, description="how long a rank waits for the others in a reduction")
+    max_failures: Annotated[int, Field(ge=0)] = Field(
+        3, description="failures that are survived without a new checkpoint between them; lost nodes are not counted"
+    )
+    stall_timeout_s: Positive = Field(
+        300.0, description="without a step for so long, every rank tells its stacks and the workers are started again"
+    )
+    collective_timeout_s: Positive = Field(420.0, description="how long a rank waits for the others in a reduction")
+    stop_grace_s: Positive = Field(25.0, description="after SIGTERM: how long to wait for the last checkpoint")
+    resize_check_s: Positive = Field(60.0, description="with workers a..b: how often nodes that came are looked for")
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _workers_are_a_number_or_two(cls, value: Any) -> Any:
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+            return value
+        found = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", value) if isinstance(value, str) else None
+        if found is None:
+            raise ValueError(f"write a number from 0 on, or fewest..most as in 2..8; found {value!r}")
+        fewest, most = int(found[1]), int(found[2] or found[1])
+        if found[2] is not None and not 1 <= fewest <= most:
+            raise ValueError(f"{value}: fewest..most, both at least 1")
+        return value if most > fewest else fewest
+
+    @model_validator(mode="after")
+    def _stacks_are_told_before_reductions_fail(self) -> "ClusterConfig":
+        if self.collective_timeout_s <= self.stall_timeout_s:
+            raise ValueError(
+                f"collective_timeout_s {self.collective_timeout_s:g} must be more than stall_timeout_s "
+                f"{self.stall_timeout_s:g}, after which the ranks tell where they wait"
+            )
+        return self
+
+    @property
+    def worker_range(self) -> tuple[int, int] | None:
+        """Fewest and most workers; equal where the number is fixed, None where it is left open."""
+        if self.workers is None:
+            return None
+        fewest, _, most = str(self.workers).partition("..")
+        return int(fewest), int(most or fewest)

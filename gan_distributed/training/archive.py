@@ -1,6 +1,7 @@
 """What one attempt writes of its state: the files of a checkpoint, their commit, the copy for users. Rank 0 only."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from gan_distributed.config import Config, public_values, to_yaml
@@ -15,11 +16,16 @@ from gan_distributed.training.state import encode_generator, encode_state
 
 
 class Archive:
-    """Commits checkpoints as the holder of a lease, and keeps as many as are configured."""
+    """Commits checkpoints as the holder of a lease, and keeps as many as are configured.
 
-    def __init__(self, config: Config, run: RunFolder, images: ImageSpec, holder: Lease) -> None:
+    committed: called with the images seen once a checkpoint is saved.
+    """
+
+    def __init__(
+        self, config: Config, run: RunFolder, images: ImageSpec, holder: Lease, committed: Callable[[int], None]
+    ) -> None:
         self._config, self._run, self._images, self._holder = config, run, images, holder
-        self._retention = Retention(run, config.checkpoint)
+        self._retention, self._committed = Retention(run, config.checkpoint), committed
 
     def take_over(self, seen_images: int, best_seen_images: int | None) -> None:
         """What a crash after the commit of the newest checkpoint left undone. seen_images: that one's, -1 for none."""
@@ -40,6 +46,7 @@ class Archive:
         }
         commit_checkpoint(self._run, seen_images, self._holder.attempt, contents, self._holder.check)
         self._retention.committed(seen_images)
+        self._committed(seen_images)
 
     def tidy(self, seen_images: int, snapshot: Snapshot) -> None:
         """The copy of the generator for users, which resume never reads; then the checkpoints that need not stay."""

@@ -1,4 +1,7 @@
-"""The job on Ray: joins or starts a cluster, runs Ray Train there, and passes lines and the stop flag to and fro."""
+"""The job on Ray: joins or starts a cluster, runs Ray Train there, and passes lines and the stop flag to and fro.
+
+Ray restarts the workers without limit; the mailbox counts failures and says when to give up.
+"""
 
 import contextlib
 import os
@@ -6,31 +9,24 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from gan_distributed import command
 from gan_distributed.config import Config
-from gan_distributed.data.order import equal_batches
-from gan_distributed.errors import GanError, InputError, TrainingError
+from gan_distributed.errors import InputError, TrainingError
 from gan_distributed.training import lease
+from gan_distributed.training.layout import Layout, layout_of, local_cpus, tell_layout
 from gan_distributed.training.loop import Outcome
+from gan_distributed.training.mailbox import Deadlines, Ended, Mailbox, View
 from gan_distributed.training.metrics import ControllerMetrics
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.worker import Assignment, run_in_ray
 
-_POLL_S = 0.3
-_LAST_WORDS_S = 5.0
-_FEW_IMAGES = 16
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How many workers there are, and what each has."""
-
-    workers: int
-    use_gpu: bool
-    cpus: int
+_POLL_S = 0.2
+# How long a resize waits for its checkpoint.
+_RESIZE_SAVE_S = 60.0
+_ENDLESS = -1
+_STARTS = 3
 
 
 def train_on_ray(
@@ -45,98 +41,50 @@ def train_on_ray(
     lease.wait_until_free(RunFolder(assignment.run_url), assignment.owner)
     with _ray_cluster(config) as resources, contextlib.ExitStack() as stack:
         take_signals()
-        layout = _layout(config, resources)
+        layout = layout_of(config, resources)
         metrics = stack.enter_context(contextlib.closing(ControllerMetrics(config.metrics, str(config.run_id))))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="gan-distributed-"))
-        _tell_layout(config, layout)
+        tell_layout(config, layout)
         return _fit(assignment, layout, scratch, metrics, stop_requested)
-
-
-@dataclass
-class Mailbox:
-    """An actor between the driver and rank 0: lines to print, the stop flag, how the run ended."""
-
-    lines: list[str] = field(default_factory=list)
-    stopping: bool = False
-    attempts: int = 0
-    outcome: Any = None
-    error: GanError | None = None
-
-    def post(self, line: str) -> None:
-        """A line from rank 0."""
-        self.lines.append(line)
-
-    def count_attempt(self) -> None:
-        """A worker group has started."""
-        self.attempts += 1
-
-    def stop_requested(self) -> bool:
-        """Whether the driver was asked to stop."""
-        return self.stopping
-
-    def finish(self, outcome: Any) -> None:
-        """The run ended well."""
-        self.outcome = outcome
-
-    def fail(self, error: GanError) -> None:
-        """The run ended with an error that a new start would only meet again."""
-        self.error = error
-
-    def look(self, stop: bool) -> "Mailbox":
-        """Hand the driver what is new; take its stop flag."""
-        self.stopping = self.stopping or stop
-        seen = Mailbox(self.lines, self.stopping, self.attempts, self.outcome, self.error)
-        self.lines = []
-        return seen
-
-
-def _tell_layout(config: Config, layout: Layout) -> None:
-    workers, batch_size, lanes = layout.workers, config.training.batch_size, config.data.num_lanes
-    device = "1 GPU" if layout.use_gpu else "no GPU"
-    local = f"{batch_size / workers:g} images of each batch"
-    command.say(f"{workers} workers, {device}, {layout.cpus} CPU threads and {local} each")
-    if not equal_batches(batch_size, lanes, workers):
-        fitting = [count for count in range(1, lanes + 1) if equal_batches(batch_size, lanes, count)]
-        equal = ", ".join(map(str, fitting)) or f"none; data.num_lanes {lanes} must divide batch_size {batch_size}"
-        command.say(f"the workers' batches differ in size; numbers of workers with equal ones: {equal}")
-    if layout.use_gpu and batch_size / workers < _FEW_IMAGES:
-        command.say(
-            f"warning: below {_FEW_IMAGES} images a GPU starves; {max(1, batch_size // _FEW_IMAGES)} workers are enough"
-        )
 
 
 def _fit(
     assignment: Assignment, layout: Layout, scratch: str, metrics: ControllerMetrics, stop_requested: Callable[[], bool]
 ) -> Outcome:
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
+    cluster = assignment.config.cluster
+    # On the driver's node, with which it lives and dies.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    mailbox = ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote(cluster.max_failures)
     fit = _FitThread(_trainer(assignment, layout, scratch, mailbox))
-    seen, attempts = Mailbox(), 1
-    deadline: float | None = None
+    wait = Deadlines(cluster.stop_grace_s)
+    view = View()
     while True:
-        alive = fit.is_alive()
-        seen = ray.get(mailbox.look.remote(stop_requested()))
-        for line in seen.lines:
+        alive, stopping = fit.is_alive(), stop_requested()
+        try:
+            view = ray.get(mailbox.look.remote(stopping))
+        except ray.exceptions.RayError as error:
+            raise TrainingError(
+                f"the Ray cluster is gone ({str(error).splitlines()[0]}); the same command, here or on another "
+                f"cluster, goes on from {max(view.committed, 0) / 1000:.1f} kimg"
+            ) from error
+        for line in view.lines:
             command.say(line)
-        for _ in range(attempts, seen.attempts):
-            command.say("a worker died; the workers were started again from the last checkpoint")
-            metrics.count_restart()
-        attempts = max(attempts, seen.attempts)
-        if not alive:
+        metrics.publish(view.restarts, view.preemptions)
+        if not alive or wait.is_over(view, stopping):
             break
-        if seen.error is not None:
-            # fit() would start the workers again; give the others a moment to end, then leave.
-            deadline = deadline or time.monotonic() + _LAST_WORDS_S
-            if time.monotonic() > deadline:
-                break
         time.sleep(_POLL_S)
-    if seen.error is not None:
-        raise seen.error
-    if seen.outcome is None:
-        raise TrainingError(f"the workers ended without a result: {fit.told()}")
-    outcome: Outcome = seen.outcome
-    return outcome
+    if view.outcome is not None:
+        outcome: Outcome = view.outcome
+        return outcome
+    if view.error is not None:
+        raise view.error
+    if stop_requested():
+        command.say("no last checkpoint could be made; the newest committed one stands")
+        return Outcome("stopped", max(view.committed, 0), {}, None)
+    raise TrainingError(f"the workers ended without a result: {fit.told()}")
 
 
 def _trainer(assignment: Assignment, layout: Layout, scratch: str, mailbox: Any) -> Any:
@@ -148,7 +96,8 @@ def _trainer(assignment: Assignment, layout: Layout, scratch: str, mailbox: Any)
         run_in_ray,
         train_loop_config={"assignment": assignment, "mailbox": mailbox, "num_threads": layout.cpus},
         scaling_config=ScalingConfig(
-            num_workers=layout.workers,
+            num_workers=layout.workers if layout.is_elastic else layout.workers[0],
+            elastic_resize_monitor_interval_s=cluster.resize_check_s,
             use_gpu=layout.use_gpu,
             resources_per_worker={"CPU": layout.cpus, **({"GPU": 1} if layout.use_gpu else {})},
         ),
@@ -156,10 +105,53 @@ def _trainer(assignment: Assignment, layout: Layout, scratch: str, mailbox: Any)
         run_config=RunConfig(
             name=assignment.owner,
             storage_path=scratch,
-            failure_config=FailureConfig(max_failures=cluster.max_failures),
+            failure_config=FailureConfig(max_failures=_ENDLESS),
+            callbacks=[_observer(mailbox)],
         ),
         torch_config=TorchConfig(timeout_s=round(cluster.collective_timeout_s)),
     )
+
+
+def _observer(mailbox: Any) -> Any:
+    """Tells the mailbox of ends and resizes, in Ray's controller. Its callbacks are Ray 2.60's own, hence the pin."""
+    import ray
+    from ray.train.v2._internal.execution.callback import ControllerCallback
+    from ray.train.v2._internal.execution.controller import state
+
+    class Observer(ControllerCallback):  # type: ignore[misc]
+        def after_controller_state_update(self, _previous: Any, current: Any) -> None:
+            if isinstance(current, state.RestartingState | state.ReschedulingState):
+                ray.get(mailbox.end.remote(_ended(current.training_failed_error)))
+            elif isinstance(current, state.ResizingState):
+                # The controller waits here, and ends the workers after.
+                goal = ray.get(mailbox.resize.remote(current.scaling_decision.num_workers))
+                deadline = time.monotonic() + _RESIZE_SAVE_S
+                while ray.get(mailbox.committed.remote()) < goal and time.monotonic() < deadline:
+                    time.sleep(_POLL_S)
+
+    return Observer()
+
+
+def _ended(error: Any) -> Ended:
+    from ray.train.v2._internal.exceptions import (
+        WorkerGroupStartupTimeoutError,
+        WorkerHealthCheckFailedError,
+        WorkerHealthCheckTimeoutError,
+    )
+    from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
+
+    if isinstance(error, PreemptionError):
+        return Ended({}, str(error), is_preempted=True)
+    if isinstance(error, WorkerGroupError):
+        dead = (WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError)
+        deaths = {rank: found for rank, found in error.worker_failures.items() if isinstance(found, dead)}
+        causes = [getattr(found, "health_check_failure", None) for found in deaths.values()]
+        preempted = any(getattr(cause, "preempted", False) for cause in causes)
+        return Ended({rank: str(found) for rank, found in deaths.items()}, str(error), is_preempted=preempted)
+    waiting = isinstance(error, ControllerError) and isinstance(
+        error.controller_failure, WorkerGroupStartupTimeoutError
+    )
+    return Ended({}, str(error), is_waiting=waiting)
 
 
 class _FitThread(threading.Thread):
@@ -187,25 +179,18 @@ class _FitThread(threading.Thread):
 @contextlib.contextmanager
 def _ray_cluster(config: Config) -> Iterator[dict[str, float]]:
     """Connect to the cluster that is configured, or start one on this machine; yields its resources."""
-    # The controller looks this often whether the workers are done; its default of 2 s is felt in short runs.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    _set_intervals(config)
     address = config.cluster.address or os.environ.get("RAY_ADDRESS")
     if not address:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
     import torch
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    cores = os.cpu_count() or 1
     try:
         if address:
-            ray.init(address=address, **options)
+            _init(address=address)
         else:
-            # As many logical CPUs as the workers need: more one-thread workers than cores only run slower.
-            needed = (config.cluster.workers or 2) * (config.cluster.cpus_per_worker or 1)
-            if config.cluster.workers and needed > cores:
-                command.say(f"warning: {needed} worker threads on {cores} cores; they will take turns")
-            ray.init(address="local", num_cpus=max(cores, needed), include_dashboard=False, **options)
+            _init(address="local", num_cpus=local_cpus(config), include_dashboard=False)
     except ConnectionError as error:
         raise InputError(f"cluster.address {address}: no Ray cluster answers there ({error})") from error
     try:
@@ -213,18 +198,46 @@ def _ray_cluster(config: Config) -> Iterator[dict[str, float]]:
         if not address and not torch.cuda.is_available():
             resources.pop("GPU", None)
         # A local Ray declares more CPUs than there are, a cluster has those it declares.
-        yield resources if address else {**resources, "CPU": float(cores)}
+        yield resources if address else {**resources, "CPU": float(os.cpu_count() or 1)}
     finally:
         ray.shutdown()
 
 
-def _layout(config: Config, resources: dict[str, float]) -> Layout:
-    cluster = config.cluster
-    gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
-    use_gpu = gpus > 0 if cluster.use_gpu is None else cluster.use_gpu
-    most = min(config.data.num_lanes, config.training.batch_size)
-    workers = cluster.workers or min((gpus if use_gpu else min(2, cores)) or 1, most)
-    cpus = cluster.cpus_per_worker or max(1, cores // workers)
-    if use_gpu and gpus < workers:
-        command.say(f"warning: {workers} workers need as many GPUs, the cluster has {gpus}; waiting for nodes")
-    return Layout(workers, use_gpu, cpus)
+def _init(**options: Any) -> None:
+    """ray.init, again where this machine was too busy to start Ray in the half minute that it is given."""
+    import ray
+
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(log_to_driver=False, logging_level="ERROR", **options)
+        except Exception as error:
+            # Ray raises a bare Exception here, and in no other words.
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            if not left:
+                raise TrainingError(
+                    f"Ray did not start within 30 s, {_STARTS} times; is the machine too busy? ({error})"
+                ) from error
+            command.say("Ray did not start within 30 s; trying again")
+        else:
+            return
+
+
+def _set_intervals(config: Config) -> None:
+    """Ray Train's own intervals, which it takes from the environment; what the user set stays."""
+    stall_s = config.cluster.stall_timeout_s
+    intervals = {
+        # How often the controller looks whether the workers are done; its default of 2 s is felt in short runs.
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": 0.5,
+        # How long a worker may not answer; the default is 600 s.
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": stall_s,
+        # How often nodes are asked whether they are drained; the default is 5 s of a notice of perhaps 25 s.
+        "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": 1,
+    }
+    worker_range = config.cluster.worker_range
+    if worker_range is not None and worker_range[0] < worker_range[1]:
+        # After a node was lost, the first try still counts on it; the default is 60 s.
+        intervals["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = 20
+    for name, seconds in intervals.items():
+        os.environ.setdefault(name, str(seconds))

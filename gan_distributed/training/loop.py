@@ -3,7 +3,6 @@ an attempt and the first after a resume are the same. Decides nothing alone: eve
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from gan_distributed.data import storage
 from gan_distributed.data.attempts import counters
 from gan_distributed.data.stream import Stream
 from gan_distributed.training.feed import Feed
+from gan_distributed.training.link import Link
 from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.records import progress_line
 from gan_distributed.training.samples import encode_grid, fixed_latents, generate_rows, grid_labels
@@ -20,7 +20,7 @@ from gan_distributed.training.schedule import crossed
 from gan_distributed.training.scoring import Scoring
 from gan_distributed.training.state import NonfiniteError, TrainState
 from gan_distributed.training.step import STATISTICS, Step
-from gan_distributed.training.tick import LaggedFlag, TickSums
+from gan_distributed.training.tick import LaggedFlags, TickSums
 from gan_distributed.training.uploads import Uploads
 from gan_distributed.training.world import World
 
@@ -47,17 +47,17 @@ class Loop:
         state: TrainState,
         stream: Stream,
         metrics: WorkerMetrics,
-        stop_requested: Callable[[], bool],
+        link: Link,
         scribe: Scribe | None,
         scoring: Scoring | None,
     ) -> None:
         self._config, self._world, self._state, self._stream = config, world, state, stream
-        self._metrics, self._stop_requested, self._scribe = metrics, stop_requested, scribe
+        self._metrics, self._link, self._scribe = metrics, link, scribe
         self._scoring = scoring
         self._step = Step(config, state, world)
         self._feed = Feed(stream, config, world)
         self._tick_sums = TickSums(world.device)
-        self._stop_flag = LaggedFlag()
+        self._requests = LaggedFlags()
         self._total_images = round(1000 * config.training.total_kimg)
         self._saving = Saving(config, state, metrics, scribe)
         self._record: dict[str, Any] = {}
@@ -103,12 +103,17 @@ class Loop:
         waited = time.monotonic() - started
         if self._scribe is not None:
             self._scribe.check_held()
-        report = self._step(batches, self._stop_requested() or self._saving.is_overdue())
+        stop = self._link.stop_requested() or self._saving.is_overdue()
+        report = self._step(batches, stop, self._link.save_requested())
         self._tick_sums.add(report.statistics, report.ok, self._state.skipped[1])
         self._metrics.add("gan_data_wait_seconds", waited)
         self._metrics.observe_step(time.monotonic() - started)
         self._tick_sums.waited_s += waited
-        return self._stop_flag.push(report.stop)
+        self._link.progress(self._state.seen_images)
+        stop, save = self._requests.push(report.requests)
+        if save:
+            self._saving.now()
+        return stop
 
     def _tick(self) -> None:
         sums = self._tick_sums
@@ -163,6 +168,11 @@ class Loop:
 
     def _score(self, scoring: Scoring) -> None:
         started = time.monotonic()
-        if scoring.score(self._state, self._uploads.submit, self._stop_requested):
+        if scoring.score(self._state, self._uploads.submit, self._is_stopping):
             self._saving.now()
         self._tick_sums.leave_out(time.monotonic() - started)
+
+    def _is_stopping(self) -> bool:
+        """Asked once a batch of scored images, which is progress, too."""
+        self._link.progress(self._state.seen_images)
+        return self._link.stop_requested()

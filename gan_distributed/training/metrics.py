@@ -150,18 +150,24 @@ class WorkerMetrics:
 
 
 class ControllerMetrics:
-    """What the driver tells Prometheus: how often the workers were restarted."""
+    """What the driver tells Prometheus: how often the workers were restarted, and why."""
 
     def __init__(self, config: MetricsConfig, run: str) -> None:
         registry = prometheus.CollectorRegistry()
         self._restarts = prometheus.Counter(
             "gan_restarts", "Worker groups started again after a failure", ["run"], registry=registry
         ).labels(run=run)
+        self._preemptions = prometheus.Counter(
+            "gan_preemptions", "Worker groups started again because a node was taken away", ["run"], registry=registry
+        ).labels(run=run)
+        self._counted = (0, 0)
         self.server = Server(registry, config.host, config.controller_port)
 
-    def count_restart(self) -> None:
-        """One more worker group was started."""
-        self._restarts.inc()
+    def publish(self, restarts: int, preemptions: int) -> None:
+        """Bring both counters up to date with their totals."""
+        self._restarts.inc(restarts - self._counted[0])
+        self._preemptions.inc(preemptions - self._counted[1])
+        self._counted = restarts, preemptions
 
     def close(self) -> None:
         """Free the port."""

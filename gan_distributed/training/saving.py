@@ -49,7 +49,7 @@ class Saving:
         self._due |= before >= 0 and crossed(before, self._state.seen_images, self._config.checkpoint.every_kimg)
 
     def now(self) -> None:
-        """The weights are the best ones: they are saved in this turn, whatever the interval."""
+        """The state is saved in this turn, whatever the interval: it is the best one, or was asked for."""
         self._due = True
 
     def save(self, last: bool, flush: Callable[[], Any]) -> None:

@@ -36,12 +36,12 @@ class StepReport:
     """What came out of one step, on the device, equal on all ranks.
 
     statistics: float64 [len(STATISTICS)].   ok: bool [], false where the step was skipped.
-    stop: float [], above 0 where some rank was asked to stop.
+    requests: float [2], above 0 where some rank was asked to stop, and to save.
     """
 
     statistics: Tensor
     ok: Tensor
-    stop: Tensor
+    requests: Tensor
 
 
 class _Player:
@@ -86,8 +86,8 @@ class Step:
         self._digest = OrderDigest(state)
         self._true = torch.ones((), dtype=torch.bool, device=world.device)
 
-    def __call__(self, batches: list[DeviceBatch], stop: bool) -> StepReport:
-        """batches: discriminator_steps of them.   stop: whether this rank was asked to stop."""
+    def __call__(self, batches: list[DeviceBatch], stop: bool, save: bool = False) -> StepReport:
+        """batches: discriminator_steps of them.   stop, save: what this rank was asked to do after the step."""
         state, images = self._state, self._config.training.batch_size
         *rounds, last = self._partition(batches, state.rollbacks)
         self._undo.save()
@@ -96,11 +96,11 @@ class Step:
             self._digest.add(batch.rows, batch.positions)
             discriminator_statistics, ok = self._discriminator_phase(parts, ok)
             state.seen_images += images
-        generator_statistics, ok, stopping = self._generator_phase(last, ok, stop)
+        generator_statistics, ok, requests = self._generator_phase(last, ok, (stop, save))
         self._undo.restore_unless(ok)
         self._average.update(ema_weight(images * len(batches), self._config.ema.halflife_kimg, state.seen_images), ok)
         self._count(ok)
-        return StepReport(torch.cat([discriminator_statistics, generator_statistics]), ok, stopping)
+        return StepReport(torch.cat([discriminator_statistics, generator_statistics]), ok, requests)
 
     def augment_probability(self) -> float:
         """The probability of each augmentation now. Device sync where it is controlled."""
@@ -115,11 +115,14 @@ class Step:
             self._control_augmentation(mean_sign)
         return torch.cat([means, norm[None]]), ok
 
-    def _generator_phase(self, parts: list[Part], ok: Tensor, stop: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _generator_phase(
+        self, parts: list[Part], ok: Tensor, requests: tuple[bool, bool]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         gradients, sums = self._gradients(self._generator, parts)
-        sums = torch.cat([sums, sums.new_full((1,), float(stop))])
+        # Requests ride along, so that all ranks know of them after the same step.
+        sums = torch.cat([sums, *(sums.new_full((1,), float(flag)) for flag in requests)])
         sums, norm, ok = self._descend(self._generator, gradients, sums, ok)
-        return torch.stack([sums[0].double() / self._config.training.batch_size, norm]), ok, sums[1]
+        return torch.stack([sums[0].double() / self._config.training.batch_size, norm]), ok, sums[1:]
 
     def _gradients(self, player: _Player, parts: list[Part]) -> tuple[Sequence[Tensor | None], Tensor]:
         """Gradients of this rank's addend to the mean loss, and what the phase measured, summed over the parts."""

@@ -1,4 +1,4 @@
-"""What the loop reads of the device without waiting for the step it just launched: a tick's sums, a step's flag."""
+"""What the loop reads of the device without waiting for the step it just launched: a tick's sums, a step's requests."""
 
 import time
 
@@ -42,23 +42,23 @@ class TickSums:
         return max(time.monotonic() - self._started, 1e-9)
 
 
-class LaggedFlag:
-    """Tells of the step before whether its flag was up, so that the host never waits for the step it just launched."""
+class LaggedFlags:
+    """Tells of the step before which flags were up, so that the host never waits for the step it just launched."""
 
     def __init__(self) -> None:
         self._pending: Tensor | None = None
         self._copied: torch.cuda.Event | None = None
 
-    def push(self, flag: Tensor) -> bool:
-        """Hand in this step's flag (float []); returns the last one's."""
+    def push(self, flags: Tensor) -> list[bool]:
+        """Hand in this step's flags, float [n]; returns the last step's."""
         if self._copied is not None:
             self._copied.synchronize()
-        up = self._pending is not None and self._pending.item() > 0
-        if flag.device.type == "cuda":
-            self._pending = torch.empty((), dtype=flag.dtype, pin_memory=True)
-            self._pending.copy_(flag, non_blocking=True)
+        up = [False] * len(flags) if self._pending is None else [value > 0 for value in self._pending.tolist()]
+        if flags.device.type == "cuda":
+            self._pending = torch.empty(flags.shape, dtype=flags.dtype, pin_memory=True)
+            self._pending.copy_(flags, non_blocking=True)
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._copied.record()
         else:
-            self._pending = flag
+            self._pending = flags
         return up

@@ -6,9 +6,7 @@
 import contextlib
 import functools
 import json
-import logging
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +17,7 @@ from gan_distributed.data import storage
 from gan_distributed.data.manifest import Manifest, load_manifest
 from gan_distributed.data.order import Order
 from gan_distributed.data.stream import Stream
-from gan_distributed.errors import GanError, InputError, LeaseLostError, TrainingError
+from gan_distributed.errors import InputError, LeaseLostError, TrainingError
 from gan_distributed.models.networks import ImageSpec
 from gan_distributed.training import lease
 from gan_distributed.training.archive import Archive, clock_of_best
@@ -28,6 +26,7 @@ from gan_distributed.training.checkpoint_writer import CheckpointWriter
 from gan_distributed.training.collapse import CollapseError
 from gan_distributed.training.feed import page_locked, valid_batches
 from gan_distributed.training.fine_tuning import read_origin
+from gan_distributed.training.link import Link
 from gan_distributed.training.loop import Loop, Outcome
 from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.records import Recorder, read_records
@@ -37,10 +36,8 @@ from gan_distributed.training.run_folder import RunFolder, Start, check_resume
 from gan_distributed.training.saving import Scribe
 from gan_distributed.training.scoring import Scoring
 from gan_distributed.training.state import NonfiniteError, TrainState
+from gan_distributed.training.supervision import Drain, Supervision
 from gan_distributed.training.world import World
-
-_POLL_S = 0.5
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,14 +69,6 @@ class Resume:
     rollbacks: int
     returns: int
     replayed_images: int
-
-
-@dataclass(frozen=True)
-class Link:
-    """What ties a rank to whoever started it: say prints a line there, stop_requested tells whether to end."""
-
-    say: Callable[[str], None]
-    stop_requested: Callable[[], bool]
 
 
 def run_rank(assignment: Assignment, world: World, num_threads: int, link: Link) -> Outcome:
@@ -136,9 +125,11 @@ def _attempt(
     )
     metrics.set("gan_world_size", world.size)
     metrics.add("gan_replayed_images", resume.replayed_images)
-    with contextlib.closing(stream), _scribe(config, run, state, held, link.say) as scribe:
+    with contextlib.closing(stream), _scribe(config, run, state, held, link) as scribe:
         stream.start(state.seen_images)
+        link.progress(state.seen_images)
         if scribe is not None:
+            link.committed(resume.seen_images)
             start = f"resuming at {state.seen_images / 1000:.1f} kimg" if resume.seen_images else "starting"
             start += f" with the networks of {config.from_checkpoint}" if resume.origin is not None else ""
             link.say(f"attempt {resume.attempt}: {start} on {world.size} x {world.device.type}, run {run.url}")
@@ -147,8 +138,10 @@ def _attempt(
             left = config.score.max_rollbacks - resume.returns
             number = None if scribe is None else resume.attempt
             data = assignment.data_url, manifest
-            scoring = Scoring(config, world, run, data, metrics, number, left, link.say)
-        outcome = Loop(config, world, state, stream, metrics, link.stop_requested, scribe, scoring).run()
+            # Statistics of the real images may take longer than any step.
+            with link.unhurried():
+                scoring = Scoring(config, world, run, data, metrics, number, left, link.say)
+        outcome = Loop(config, world, state, stream, metrics, link, scribe, scoring).run()
         if scribe is not None and outcome.kind == "done":
             done = {"seen_images": outcome.seen_images, "last_grid": outcome.last_grid, "record": outcome.record}
             storage.write(run.done_url, json.dumps(done, indent=1).encode())
@@ -175,30 +168,29 @@ def _begin(assignment: Assignment, run: RunFolder, held: list[lease.Lease]) -> R
 
 @contextlib.contextmanager
 def _scribe(
-    config: Config, run: RunFolder, state: TrainState, held: list[lease.Lease], say: Callable[[str], None]
+    config: Config, run: RunFolder, state: TrainState, held: list[lease.Lease], link: Link
 ) -> Iterator[Scribe | None]:
     """Rank 0's writers; None on the other ranks."""
     if not held:
         yield None
         return
     holder = held[0]
-    archive = Archive(config, run, state.images, holder)
+    archive = Archive(config, run, state.images, holder, link.committed)
     first = functools.partial(archive.take_over, state.saved_seen_images, clock_of_best(state.best_score))
     writer = CheckpointWriter(archive.commit, archive.tidy, config.checkpoint.write_timeout_s, first)
     try:
-        yield Scribe(run, holder.attempt, holder.check_known, writer, Recorder(run, holder.attempt), say)
+        yield Scribe(run, holder.attempt, holder.check_known, writer, Recorder(run, holder.attempt), link.say)
     finally:
         writer.close()
 
 
 def run_in_ray(arguments: dict[str, Any]) -> None:
-    """The training function of Ray Train: builds the world from Ray's context and reports to the driver's mailbox."""
+    """The training function of Ray Train: builds the world from Ray's context; the mailbox is its way to the driver."""
     import ray
     import ray.train
     import ray.train.torch
 
     assignment: Assignment = arguments["assignment"]
-    mailbox = arguments["mailbox"]
     context = ray.train.get_context()
     world = World(
         rank=context.get_world_rank(),
@@ -206,41 +198,40 @@ def run_in_ray(arguments: dict[str, Any]) -> None:
         local_rank=context.get_local_rank(),
         device=ray.train.torch.get_device(),
     )
-    stopping, finished = threading.Event(), threading.Event()
+    driver = _Driver(arguments["mailbox"])
 
-    def say(line: str) -> None:
-        mailbox.post.remote(line)
+    def wait_for_drain() -> Drain | None:
+        info = ray.train.get_preemption_info()
+        if info is None:
+            return None
+        deadline = None if info.deadline_ms is None else info.deadline_ms / 1000
+        return Drain(tuple(info.preempted_node_ids), tuple(info.preempted_ranks), deadline)
 
-    def watch() -> None:
-        while not finished.wait(_POLL_S):
-            if ray.get(mailbox.stop_requested.remote()):
-                stopping.set()
-                return
-
-    if world.rank == 0:
-        ray.get(mailbox.count_attempt.remote())
-        logging.getLogger("gan_distributed").addHandler(_MailboxHandler(say))
-        threading.Thread(target=watch, name="stop flag", daemon=True).start()
-    try:
-        outcome = run_rank(assignment, world, arguments["num_threads"], Link(say, stopping.is_set))
-        if world.rank == 0:
-            ray.get(mailbox.finish.remote(outcome))
-    except GanError as error:
-        # These would only come again: the driver ends the run instead of starting the workers once more.
-        if isinstance(error, InputError | TrainingError | LeaseLostError):
-            ray.get(mailbox.fail.remote(error))
-        raise
-    finally:
-        finished.set()
+    if world.rank == 0 and (refused := driver.ask("begin")) is not None:
+        raise refused
+    with Supervision(world, assignment.config.cluster.stall_timeout_s, driver, wait_for_drain) as supervision:
+        try:
+            supervision.finish(run_rank(assignment, world, arguments["num_threads"], supervision.link))
+        except Exception as error:
+            # Some would only come again: the driver ends the run instead of starting the workers once more.
+            if isinstance(error, InputError | TrainingError | LeaseLostError):
+                driver.ask("fail", error)
+            supervision.failing(error)
+            raise
 
 
-class _MailboxHandler(logging.Handler):
-    """Warnings of rank 0, told by the driver."""
+class _Driver:
+    """The mailbox as the supervision sees it."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        super().__init__()
-        self._say = say
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox = mailbox
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Send one line."""
-        self._say(f"{record.levelname}: {record.getMessage()}")
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """Call a method there and wait for its answer."""
+        import ray
+
+        return ray.get(getattr(self._mailbox, method).remote(*arguments))
+
+    def send(self, method: str, *arguments: Any) -> None:
+        """Call a method there."""
+        getattr(self._mailbox, method).remote(*arguments)

@@ -3,7 +3,8 @@
 Gradients are summed in one visible flat reduction a phase: no DDP wrapper, whose buckets break with gradient penalties.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -11,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gan_distributed.errors import GanError
+from gan_distributed.errors import GanError, PeerLostError
 
 T = TypeVar("T")
 _CPU = torch.device("cpu")
@@ -45,7 +46,7 @@ class World:
             return laid_out, extras
         # In the order of memory, so that nothing is transposed.
         flat = torch.cat([extras, *(gradient.as_strided((gradient.numel(),), (1,)) for gradient in laid_out)])
-        dist.all_reduce(flat)
+        _all_reduce(flat)
         summed, start = [], len(extras)
         for gradient in laid_out:
             summed.append(flat.as_strided(gradient.shape, gradient.stride(), start))
@@ -56,7 +57,7 @@ class World:
         """int64 summed over ranks, modulo 2^64; once a tick."""
         summed = values.clone()
         if self.size > 1:
-            dist.all_reduce(summed)
+            _all_reduce(summed)
         return summed
 
     def broadcast(self, value: Any) -> Any:
@@ -64,7 +65,8 @@ class World:
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, device=self.device)
+        with _peers():
+            dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
     def on_rank_zero(self, function: Callable[[], T]) -> T:
@@ -82,6 +84,20 @@ class World:
         return cast(T, result)
 
 
+def _all_reduce(values: Tensor) -> None:
+    with _peers():
+        dist.all_reduce(values)
+
+
+@contextlib.contextmanager
+def _peers() -> Iterator[None]:
+    """Tell a lost rank from this one's own mistakes."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerLostError(f"a reduction over the ranks failed: {str(error).splitlines()[0]}") from error
+
+
 def _like(gradient: Tensor | None, parameter: Tensor) -> Tensor:
     if gradient is None:
         return torch.zeros_like(parameter)
@@ -96,7 +112,7 @@ class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def forward(values: Tensor) -> Tensor:
         summed = values.contiguous().clone()
-        dist.all_reduce(summed)
+        _all_reduce(summed)
         return summed
 
     @staticmethod

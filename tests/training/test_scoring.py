@@ -19,11 +19,12 @@ from gan_distributed.models.networks import ImageSpec
 from gan_distributed.training import scoring
 from gan_distributed.training.checkpoint import newest_checkpoint
 from gan_distributed.training.collapse import CollapseWatch, Standing, signs_of_scores
+from gan_distributed.training.link import Link
 from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.scoring import Scoring, read_scores
 from gan_distributed.training.state import TrainState
-from gan_distributed.training.worker import Assignment, Link, run_rank
+from gan_distributed.training.worker import Assignment, run_rank
 from gan_distributed.training.world import World
 
 SHORT = ["training.total_kimg=0.16", "samples.every_kimg=null"]

@@ -167,7 +167,7 @@ def test_order_digest_is_the_same_for_any_number_of_workers():
 
 def stop_on_last_rank(world: World) -> float:
     _, step = started(config_for("bce", 0.0), world)
-    return float(step([batch_of(0, world)], stop=world.rank == world.size - 1).stop)
+    return float(step([batch_of(0, world)], stop=world.rank == world.size - 1).requests[0])
 
 
 def test_the_stop_flag_of_one_rank_reaches_all():

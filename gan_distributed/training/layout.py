@@ -1,0 +1,74 @@
+"""How many workers there are and what each has, from the configuration and the cluster's resources."""
+
+import os
+from dataclasses import dataclass
+
+from gan_distributed import command
+from gan_distributed.config import Config
+from gan_distributed.data.order import equal_batches
+
+_FEW_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class Layout:
+    """workers: fewest and most; equal where the number is fixed.   cpus: threads of each."""
+
+    workers: tuple[int, int]
+    use_gpu: bool
+    cpus: int
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the number changes when nodes come and go."""
+        return self.workers[0] < self.workers[1]
+
+
+def layout_of(config: Config, resources: dict[str, float]) -> Layout:
+    """The layout on a cluster of these resources; warns where it has too few."""
+    cluster = config.cluster
+    gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+    use_gpu = gpus > 0 if cluster.use_gpu is None else cluster.use_gpu
+    most = min(config.data.num_lanes, config.training.batch_size)
+    free = min((gpus if use_gpu else min(2, cores)) or 1, most)
+    workers = cluster.worker_range or (free, free)
+    # Nodes that are not there yet are taken to be like those that are.
+    cpus = cluster.cpus_per_worker or max(1, cores // (max(gpus, 1) if use_gpu else workers[1]))
+    if use_gpu and gpus < workers[0]:
+        command.say(f"warning: {workers[0]} workers need as many GPUs, the cluster has {gpus}; waiting for nodes")
+    return Layout(workers, use_gpu, cpus)
+
+
+def local_cpus(config: Config) -> int:
+    """Logical CPUs that a Ray of this machine declares: as many as the workers need, at least the cores.
+
+    More one-thread workers than cores only run slower.
+    """
+    cores = os.cpu_count() or 1
+    wanted = config.cluster.worker_range
+    needed = (wanted[1] if wanted else 2) * (config.cluster.cpus_per_worker or 1)
+    if wanted and needed > cores:
+        command.say(f"warning: {needed} worker threads on {cores} cores; they will take turns")
+    return max(cores, needed)
+
+
+def tell_layout(config: Config, layout: Layout) -> None:
+    """Say what was decided, and which numbers of workers would be better."""
+    (fewest, most), batch_size, lanes = layout.workers, config.training.batch_size, config.data.num_lanes
+    device = "1 GPU" if layout.use_gpu else "no GPU"
+    if layout.is_elastic:
+        command.say(
+            f"{fewest} to {most} workers, {device} and {layout.cpus} CPU threads each; {batch_size / most:g} to "
+            f"{batch_size / fewest:g} images of each batch"
+        )
+    else:
+        local = f"{batch_size / most:g} images of each batch"
+        command.say(f"{most} workers, {device}, {layout.cpus} CPU threads and {local} each")
+    if not all(equal_batches(batch_size, lanes, count) for count in range(fewest, most + 1)):
+        fitting = [count for count in range(1, lanes + 1) if equal_batches(batch_size, lanes, count)]
+        equal = ", ".join(map(str, fitting)) or f"none; data.num_lanes {lanes} must divide batch_size {batch_size}"
+        command.say(f"the workers' batches differ in size; numbers of workers with equal ones: {equal}")
+    if layout.use_gpu and batch_size / most < _FEW_IMAGES:
+        command.say(
+            f"warning: below {_FEW_IMAGES} images a GPU starves; {max(1, batch_size // _FEW_IMAGES)} workers are enough"
+        )

@@ -1,0 +1,208 @@
+"""Chaos soak: a small job with two workers meets seeded random faults; it must end as if nothing had happened.
+
+PYTHONPATH=tests:tests/faults python -m chaos [--minutes 10] [--seed 0]
+
+Faults: a worker is killed, the driver is killed, a node is drained. A sick bucket comes in by the URLs and the
+environment of the job, and a burst of its own among what `soak` may inflict. At the end the run is done, the order
+digests of its records are those of an undisturbed run, and the weights are bit-equal.
+"""
+
+import os
+import re
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import typer
+from commands import TINY, Background, recipe, train_words, workers_below
+from datasets import write_dataset
+from nodes import nodes
+from ranks import run_ranks
+from test_train import assert_same_state, state_of
+from undisturbed import train_straight
+
+from gan_distributed.config import load_config, parse_overrides
+from gan_distributed.training.records import read_records
+from gan_distributed.training.run_folder import RunFolder
+
+PROGRESS = re.compile(r"^(\d+\.\d)/\d+\.\d kimg  ", re.MULTILINE)
+RESUMED = re.compile(r"^attempt \d+: (?:starting|resuming at (\d+\.\d) kimg)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: its kind, and when: so long after training went on, and so many checkpoints later."""
+
+    kind: str
+    after_s: float = 0.0
+    after_saves: int = 0
+
+
+@dataclass
+class Report:
+    """What a soak did. recovery_s: from each fault to the next line of progress, by kind."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    recovery_s: dict[str, list[float]] = field(default_factory=dict)
+    restarts: int = 0
+    repeated_kimg: float = 0.0
+    useful_s: float = 0.0
+    wall_s: float = 0.0
+
+    def __str__(self) -> str:
+        faults = ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items()))
+        recovery = ", ".join(f"{kind} {np.median(found):.1f} s" for kind, found in sorted(self.recovery_s.items()))
+        return (
+            f"faults: {faults}; restarts: {self.restarts}; kimg repeated: {self.repeated_kimg:.1f}; goodput: "
+            f"{self.useful_s / self.wall_s:.0%} of {self.wall_s:.0f} s; median recovery: {recovery}"
+        )
+
+
+class Job:
+    """A train command that is started again whenever it was killed; one log a launch."""
+
+    def __init__(self, words: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+        self._words, self._folder, self._environment = words, folder, environment
+        self._launches: list[Background] = []
+        self.start()
+
+    @property
+    def process(self) -> Background:
+        """The launch that runs now."""
+        return self._launches[-1]
+
+    def start(self) -> None:
+        """The same command again."""
+        log = self._folder / f"log{len(self._launches)}"
+        self._launches.append(Background(self._words, log, **self._environment))
+
+    def log(self) -> str:
+        """Everything that all launches printed."""
+        return "".join(launch.log() for launch in self._launches)
+
+    def kill(self) -> None:
+        """SIGKILL of the driver, and of what it started."""
+        self.process.kill()
+
+    def is_done(self) -> bool:
+        """Whether the command ended well. Fails where it ended otherwise."""
+        code = self.process.process.poll()
+        assert code in (None, 0), f"ended with {code}:\n{self.log()}"
+        return code == 0
+
+    def wait(self, condition: Callable[[], object], timeout_s: float = 900) -> bool:
+        """Wait for a condition; false where the job is done before."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if self.is_done():
+                return False
+            assert time.monotonic() < deadline, f"not within {timeout_s} s:\n{self.log()}"
+            time.sleep(0.05)
+        return True
+
+
+def soak(job: Job, plan: Iterable[Fault], inflict: Mapping[str, Callable[[], object]]) -> Report:
+    """Inflict faults on a job until it is done."""
+    report, started = Report(), time.monotonic()
+    for fault in plan:
+        saves = job.log().count("saved checkpoint") + fault.after_saves
+        if not job.wait(lambda: job.log().count("saved checkpoint") >= saves):  # noqa: B023 - waits here
+            break
+        due = time.monotonic() + fault.after_s
+        if not job.wait(lambda: time.monotonic() > due):  # noqa: B023 - waits here
+            break
+        attempts, struck = len(RESUMED.findall(job.log())), time.monotonic()
+        inflict[fault.kind]()
+        report.faults[fault.kind] += 1
+        if not job.wait(lambda: _goes_on(job.log(), attempts)):  # noqa: B023 - waits here
+            break
+        report.recovery_s.setdefault(fault.kind, []).append(time.monotonic() - struck)
+    job.wait(lambda: False, timeout_s=3600)
+    report.wall_s = time.monotonic() - started
+    log = job.log()
+    report.restarts = len(RESUMED.findall(log)) - 1
+    report.repeated_kimg = sum(_repeated(log))
+    return report
+
+
+def _goes_on(log: str, attempts: int) -> bool:
+    """Whether a later attempt has made progress."""
+    found = list(RESUMED.finditer(log))
+    return len(found) > attempts and PROGRESS.search(log, found[-1].end()) is not None
+
+
+def _repeated(log: str) -> Iterator[float]:
+    """For each resume: the kimg that were told before and are trained again."""
+    for resumed in RESUMED.finditer(log):
+        told = [float(kimg) for kimg in PROGRESS.findall(log, 0, resumed.start())]
+        if told:
+            yield max(0.0, told[-1] - float(resumed[1] or 0))
+
+
+def seeded(seed: int, kinds: list[str], minutes: float) -> Iterator[Fault]:
+    """Random faults, a pure function of the seed, until the time is over."""
+    draw, end = np.random.default_rng(seed), time.monotonic() + 60 * minutes
+    while time.monotonic() < end:
+        yield Fault(str(draw.choice(kinds)), after_s=float(draw.exponential(15)), after_saves=int(draw.integers(0, 3)))
+
+
+def kill_a_worker(draw: np.random.Generator) -> None:
+    """SIGKILL of a random worker below this process."""
+    workers = workers_below(os.getpid())
+    if workers:
+        os.kill(int(draw.choice(workers)), signal.SIGKILL)
+
+
+def check_against_undisturbed(folder: Path, data: str, run: str, settings: list[str], report: Report) -> None:
+    """Train the same without Ray and without faults; digests must be equal and weights bit-equal."""
+    config = load_config(recipe(folder), parse_overrides([*TINY, *settings]))
+    straight = str(folder / "straight" / "r")
+    run_ranks(2, train_straight, config, data, straight)
+    digests = {record["seen_images"]: record["order_digest"] for record in read_records(RunFolder(straight))}
+    records = read_records(RunFolder(run))
+    assert records[-1]["seen_images"] == round(1000 * config.training.total_kimg)
+    for record in records:
+        assert record["order_digest"] == digests[record["seen_images"]]
+    assert_same_state(state_of(straight), state_of(run))
+    tick = 1000 * config.training.tick_kimg
+    report.useful_s = sum(tick / record["images_per_s"] for record in records)
+
+
+def main(minutes: float = 10.0, seed: int = 0, kimg: float = 160.0) -> None:
+    """The long form: two spot nodes, workers and drivers killed, nodes drained."""
+    folder = Path(tempfile.mkdtemp(prefix="chaos"))
+    data = str(folder / "data")
+    write_dataset(data)
+    settings = [f"training.total_kimg={kimg}", "checkpoint.every_kimg=1.6", "samples.every_kimg=null"]
+    words = train_words(folder, data, str(folder / "runs"), 2, *settings, "cluster.max_failures=20")
+    draw = np.random.default_rng(seed + 1)
+    with nodes() as cluster:
+        cluster.add_spot()
+        cluster.add_spot()
+        job = Job(words, folder, cluster.environment)
+
+        def drain() -> None:
+            cluster.drain(cluster.spot[-2])
+            cluster.add_spot()
+
+        def kill_driver() -> None:
+            job.kill()
+            job.start()
+
+        inflict = {"worker": lambda: kill_a_worker(draw), "driver": kill_driver, "drain": drain}
+        try:
+            report = soak(job, seeded(seed, sorted(inflict), minutes), inflict)
+        finally:
+            job.kill()
+    check_against_undisturbed(folder, data, str(folder / "runs" / "r"), settings, report)
+    print(report)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    typer.run(main)

@@ -1,0 +1,87 @@
+"""A Ray cluster of several nodes on this machine, in folders of its own: nodes join, are drained as spot ones are, die.
+
+The head has no CPUs, so that workers live on the other nodes only. Nothing outside this cluster is touched.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from commands import Background
+
+_STORE_BYTES = 100_000_000
+
+
+@dataclass
+class Nodes:
+    """The cluster. environment: what commands need to find it."""
+
+    cluster: Any
+    folder: Path
+    environment: dict[str, str]
+    spot: list[Background] = field(default_factory=list)
+
+    def add(self, num_cpus: int = 1) -> Any:
+        """A node by `ray.cluster_utils`; `kill` ends it at once."""
+        return self.cluster.add_node(num_cpus=num_cpus, object_store_memory=_STORE_BYTES)
+
+    def kill(self, node: Any) -> None:
+        """SIGKILL of everything on a node."""
+        self.cluster.remove_node(node, allow_graceful=False)
+
+    def add_spot(self) -> Background:
+        """A node of one CPU as a pod runs it: `ray start --block`, which SIGTERM drains."""
+        words = [str(Path(sys.executable).parent / "ray"), "start", f"--address={self.cluster.address}", "--block"]
+        words += ["--num-cpus=1", f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"]
+        log = self.folder / f"node{len(self.spot)}.log"
+        node = Background(words, log, **self.environment)
+        self.spot.append(node)
+        node.wait_for_line("Ray runtime started")
+        return node
+
+    def drain(self, node: Background) -> None:
+        """What the kubelet does when a spot machine is taken back."""
+        node.process.send_signal(signal.SIGTERM)
+
+    def clear(self) -> None:
+        """End every node but the head."""
+        for spot in self.spot:
+            spot.kill()
+        for node in list(self.cluster.worker_nodes):
+            self.kill(node)
+
+
+@contextlib.contextmanager
+def nodes(drain_s: int = 12) -> Iterator[Nodes]:
+    """A head without CPUs; nodes are added. drain_s: how long a drained node lives on."""
+    from ray.cluster_utils import Cluster
+
+    # Sockets below the folder must have short paths.
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
+    environment = {
+        "RAY_TMPDIR": folder,
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain_s),
+    }
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        head = {"num_cpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args=head)
+        found = Nodes(cluster, Path(folder), {**environment, "RAY_ADDRESS": cluster.address})
+        try:
+            yield found
+        finally:
+            found.clear()
+            cluster.shutdown()
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        shutil.rmtree(folder, ignore_errors=True)

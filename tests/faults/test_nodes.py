@@ -1,0 +1,92 @@
+"""Nodes that are drained, die and join, under a real job on a real cluster of several nodes."""
+
+import re
+import signal
+import time
+
+import pytest
+import torch
+from commands import TINY, Background, recipe, train_words
+from ranks import run_ranks
+from servers import free_port, get
+from test_train import flat, state_of
+from undisturbed import train_straight
+
+from gan_distributed.config import load_config, parse_overrides
+from gan_distributed.training.records import read_records
+from gan_distributed.training.run_folder import RunFolder
+
+ENDLESS = ["training.total_kimg=100000", "checkpoint.every_kimg=100000", "samples.every_kimg=null"]
+
+
+@pytest.mark.timeout(1200)
+def test_a_drained_node_costs_nothing_that_was_done(tmp_path, data, cluster):
+    """Spot preemption: a checkpoint on the notice, another before the deadline, on with a new node; nothing charged."""
+    port = free_port()
+    settings = [*ENDLESS, "cluster.max_failures=0", "metrics.host=127.0.0.1", f"metrics.controller_port={port}"]
+    words = train_words(tmp_path, data, str(tmp_path / "runs"), 2, *settings)
+    cluster.add_spot()
+    leaving = cluster.add_spot()
+    with Background(words, tmp_path / "log", **cluster.environment) as job:
+        job.wait_for_line("kimg  ")
+        drained = time.monotonic()
+        cluster.drain(leaving)
+        job.wait_for_line("saved checkpoint")
+        saved = time.monotonic() - drained
+        cluster.add_spot()
+        job.wait_for_line("resuming at")
+        print(f"checkpoint {saved:.1f} s after SIGTERM, resumed after {time.monotonic() - drained:.1f} s")
+        log = job.log()
+        counted = get(f"http://127.0.0.1:{port}/metrics")
+        job.process.send_signal(signal.SIGTERM)
+        assert job.end() == 143, job.log()
+    notice = re.search(r"the node of rank \d will be taken away in (\d+) s: saving a checkpoint now", log)
+    assert notice is not None
+    assert saved < int(notice[1]) + 2
+    committed = [int(name) for name in re.findall(r"saved checkpoint .*/(\d+)$", log, re.MULTILINE)]
+    # What was trained between the notice and the deadline is kept, too.
+    assert len(committed) >= 2
+    assert f"resuming at {committed[-1] / 1000:.1f} kimg" in log
+    assert "failure" not in log
+    assert 'gan_preemptions_total{run="r"} 1.0' in counted
+    assert 'gan_restarts_total{run="r"} 0.0' in counted
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_workers_come_and_go_and_the_result_stays(tmp_path, data, cluster):
+    """I1 and I2 across resizes: 1 worker, 2 when a node joins, 1 when it dies; as one worker undisturbed."""
+    settings = ["training.precision=float64", "model.batch_norm_groups=1", "training.total_kimg=12.8"]
+    settings += ["checkpoint.every_kimg=0.64", "samples.every_kimg=null", "cluster.resize_check_s=5"]
+    # Steps of some length, and small: rounding must not grow to something in 800 of them.
+    settings += ["model.generator_channels=32", "model.discriminator_channels=32"]
+    settings += ["optimizer.generator.lr=2e-4", "optimizer.discriminator.lr=2e-4"]
+    words = train_words(tmp_path, data, str(tmp_path / "elastic"), 2, *settings)
+    words[words.index("--workers") + 1] = "1..2"
+    cluster.add()
+    with Background(words, tmp_path / "log", **cluster.environment) as job:
+        job.wait_for_line("saved checkpoint")
+        joined = time.monotonic()
+        second = cluster.add()
+        job.wait_for_line("resizing to 2 workers")
+        decided = time.monotonic()
+        job.wait_for_line("on 2 x cpu")
+        print(f"up: seen after {decided - joined:.1f} s, resumed {time.monotonic() - decided:.1f} s later")
+        job.wait_for(lambda: job.log().rsplit("on 2 x cpu", 1)[1].count("saved checkpoint") > 1)
+        died = time.monotonic()
+        cluster.kill(second)
+        job.wait_for(lambda: "on 1 x cpu" in job.log().rsplit("on 2 x cpu", 1)[1])
+        print(f"down: resumed {time.monotonic() - died:.1f} s after the node's death")
+        assert job.end() == 0, job.log()
+    config = load_config(recipe(tmp_path), parse_overrides([*TINY, *settings]))
+    run_ranks(1, train_straight, config, data, str(tmp_path / "straight" / "r"))
+    records = {name: read_records(RunFolder(str(tmp_path / name / "r"))) for name in ("straight", "elastic")}
+    digests = {record["seen_images"]: record["order_digest"] for record in records["straight"]}
+    assert {record["world_size"] for record in records["elastic"]} == {1, 2}
+    for record in records["elastic"]:
+        assert record["order_digest"] == digests[record["seen_images"]]
+    ends = {name: flat(state_of(str(tmp_path / name / "r"))) for name in ("straight", "elastic")}
+    for name, wanted in ends["straight"].items():
+        if isinstance(wanted, torch.Tensor):
+            bound = 1e-6 * max(float(wanted.norm()), 1e-3 * wanted.numel() ** 0.5)
+            assert float((ends["elastic"][name] - wanted).norm()) <= bound, name
