@@ -1,13 +1,19 @@
-"""Runs the commands as a user does: in processes of their own, with their own output and exit code."""
+"""Runs the commands as a user does: in processes of their own, with their own output and exit code.
+
+`python -m` runs in a warm process (see warm_processes.py), all else in a new one.
+"""
 
 import contextlib
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from warm_processes import WarmCommand
 
 # Two layers a network at most: what is tested is the job, not the pictures.
 TINY = [
@@ -47,9 +53,34 @@ def train_words(folder: Path, data: str, output: str, workers: int, *settings: s
 
 def run(words: list[str], timeout_s: float = 1200, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run to the end; stdout and stderr as text."""
+    with tempfile.TemporaryDirectory() as folder:
+        stdout, stderr = Path(folder) / "stdout", Path(folder) / "stderr"
+        process = started(words, stdout, stderr, environment)
+        try:
+            code = process.wait(timeout_s)
+        finally:
+            if process.poll() is None:
+                process.kill()
+        return subprocess.CompletedProcess(words, code, stdout.read_text(), stderr.read_text())
+
+
+def run_new(words: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run to the end in a new interpreter, for what depends on how it starts and ends."""
     return subprocess.run(
-        words, capture_output=True, text=True, timeout=timeout_s, env={**os.environ, **environment}, check=False
+        words, capture_output=True, text=True, timeout=1200, env={**os.environ, **environment}, check=False
     )
+
+
+def started(
+    words: list[str], stdout: Path, stderr: Path, environment: dict[str, str]
+) -> WarmCommand | subprocess.Popen[bytes]:
+    """The process of a command, in a session of its own; its output is added to the files."""
+    if words[:2] == [sys.executable, "-m"]:
+        return WarmCommand(words[2], words[3:], stdout, stderr, environment)
+    with stdout.open("ab") as out, stderr.open("ab") as err:
+        return subprocess.Popen(
+            words, stdout=out, stderr=err, env={**os.environ, **environment}, start_new_session=True
+        )
 
 
 class Background:
@@ -57,10 +88,8 @@ class Background:
 
     def __init__(self, words: list[str], log: Path, **environment: str) -> None:
         self._log = log
-        with log.open("w") as file:
-            self.process = subprocess.Popen(
-                words, stdout=file, stderr=file, env={**os.environ, **environment}, start_new_session=True
-            )
+        log.write_bytes(b"")
+        self.process = started(words, log, log, environment)
 
     def __enter__(self) -> "Background":
         return self

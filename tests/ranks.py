@@ -4,13 +4,13 @@ import os
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
-from multiprocessing import set_forkserver_preload
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+import warm_processes
 
 from gan_distributed.training.world import World
 
@@ -20,8 +20,8 @@ def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) ->
     with tempfile.TemporaryDirectory() as folder:
         if world_size == 1:
             return [function(World(), *arguments)]
-        # A server that has torch imported forks the ranks in a moment; importing it in each takes seconds.
-        set_forkserver_preload(["torch", "gan_distributed.training.step"])
+        # Tells the server what to import, which start_processes below uses.
+        warm_processes.context()
         multiprocessing.start_processes(
             _rank, (world_size, folder, function, arguments), nprocs=world_size, start_method="forkserver"
         )

@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from commands import run
+from commands import run_new as run
 
 VERBS = ["prepare", "train", "generate", "schema"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from commands import Background, run, train_words
+from commands import Background, run, run_new, train_words
 from datasets import write_dataset
 from PIL import Image
 
@@ -53,7 +53,7 @@ def assert_same_state(one: dict, other: dict) -> None:
 
 def test_a_run_ends_with_all_its_files_and_says_so(tmp_path, data):
     words = train_words(tmp_path, data, str(tmp_path / "runs"), 0)
-    ended = run(words)
+    ended = run_new(words)
     assert ended.returncode == 0, ended.stderr
     folder = tmp_path / "runs" / "r"
     assert "0.6/0.6 kimg" in ended.stderr

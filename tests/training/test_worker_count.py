@@ -14,6 +14,7 @@ from gan_distributed.training.state import TrainState
 from gan_distributed.training.step import Step
 from gan_distributed.training.world import World
 
+# Of the first case; the others take FEW_STEPS.
 STEPS = 20
 BATCH = 16
 LANES = 8
@@ -78,7 +79,7 @@ def assert_equal_up_to_rounding(ours: dict[str, torch.Tensor], reference: dict[s
         assert distance <= bound, f"{name}: {distance} is more than {bound}"
 
 
-CASES = [config_for(loss, gamma) for loss, gamma in itertools.product(("bce", "hinge", "lsgan"), (0.0, 1.0))]
+CASES = [config_for(loss, gamma) for loss, gamma in itertools.product(("bce", "hinge", "lsgan"), (1.0, 0.0))]
 GROUPED = [
     config_for("bce", 1.0, **{"model.batch_norm_groups": 4}),
     config_for("hinge", 0.5, **{"model.discriminator_batch_norm": False, "loss.r2_gamma": 0.5}),
@@ -108,7 +109,8 @@ OPTIONS = [
     # Over the ranks as they are, and on each of them in micro-batches, where groups lie on one rank.
     config_for("wgan", 1.0, **{"model.batch_norm_groups": 8, "training.micro_batch_size": 2}),
 ]
-FEW_STEPS = 6
+# In float64 a wrong sum shows in the step that makes it; the least in which a penalty of every second step comes twice.
+FEW_STEPS = 4
 
 
 def train_all(world: World) -> list[dict[str, torch.Tensor]]:
@@ -116,7 +118,7 @@ def train_all(world: World) -> list[dict[str, torch.Tensor]]:
         update={"training": OPTIONS[-1].training.model_copy(update={"micro_batch_size": None})}
     )
     options = [*OPTIONS[:-1], OPTIONS[-1] if world.size in (2, 8) else uncut]
-    return train_steps(world, CASES + GROUPED, STEPS) + train_steps(world, options, FEW_STEPS)
+    return train_steps(world, CASES[:1], STEPS) + train_steps(world, CASES[1:] + GROUPED + options, FEW_STEPS)
 
 
 @pytest.fixture(scope="module")
