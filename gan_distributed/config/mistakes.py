@@ -20,13 +20,15 @@ def explain(error: ValidationError) -> list[str]:
         if mistake["type"] == "float_type" and isinstance(mistake["input"], dict) and _is_schedule(mistake, told):
             # A schedule is meant: its own mistakes say more than that it is no number.
             continue
-        # Members of a union add their own names to the path; users know only the keys.
-        keys = [str(part) for part in mistake["loc"] if str(part).isidentifier() and str(part) not in _UNION_NAMES]
-        if mistake["type"] == "extra_forbidden":
-            # Whatever it is, it is the user's.
-            keys = [*keys[: len(keys) - (str(mistake["loc"][-1]) in keys[-1:])], _printable(str(mistake["loc"][-1]))]
+        # Members of a union add their own names to the path; users know only the keys. The last of an unknown one is
+        # the user's, whatever it is.
+        is_unknown = mistake["type"] == "extra_forbidden"
+        parts = [str(part) for part in mistake["loc"]]
+        keys = [part for part in parts[: len(parts) - is_unknown] if part.isidentifier() and part not in _UNION_NAMES]
+        if is_unknown:
+            keys.append(_printable(parts[-1]))
         path = ".".join(keys)
-        if mistake["type"] == "extra_forbidden":
+        if is_unknown:
             said = f"unknown key{_suggest(keys)}"
         elif mistake["type"] == "value_error":
             said = str(mistake["ctx"]["error"])

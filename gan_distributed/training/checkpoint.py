@@ -97,7 +97,7 @@ def open_checkpoint(url: str) -> Checkpoint:
     except MissingError as error:
         raise NotCommittedError(f"{url}: not a committed checkpoint ({COMMIT_NAME} is missing)") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{commit_url}: damaged ({error})") from error
+        raise CheckpointError(f"{commit_url}: damaged ({' '.join(str(error).split())})") from error
 
 
 def _check_commit(url: str, seen_images: Any, files: dict[str, CommittedFile]) -> None:
