@@ -163,7 +163,7 @@ def end_of(job: Callable[[Path], None], run: Path, log: Path, point: CrashPoint,
 
 
 def is_of_second_checkpoint(point: CrashPoint) -> bool:
-    """Its commit, and the deletion of the first one; without the moments before a file is opened, as the call before has
+    """Its commit, and the deletion of the first one; not the moments before a file is opened, since the call before has
     left the folder alike.
     """
     if point.call == "open":
