@@ -140,3 +140,17 @@ def test_the_command_refuses_in_one_line_with_exit_code_2(folder):
     told = ended.stderr.splitlines()[-1]
     assert told.startswith("error: swd was taken by two protocols, which do not compare: num_fake 50 and 100;")
     assert "Traceback" not in ended.stderr
+
+
+def test_a_data_sets_place_is_opened_with_what_is_given_for_it(tmp_path):
+    """A run does not keep storage_options: they may hold secrets."""
+    from gan_distributed.data import storage
+    from gan_distributed.errors import ConfigError
+    from gan_distributed.evaluate import _open_data
+
+    place = str(tmp_path / "set")
+    _open_data(place, ["data.storage_options.endpoint_url=http://there"])
+    assert storage.options_for(f"{place}/shards/00000.npy") == {"endpoint_url": "http://there"}
+    storage.configure(place, {})
+    with pytest.raises(ConfigError, match=r"--set score\.seed: evaluate takes data\.storage_options only"):
+        _open_data(place, ["score.seed=3"])

@@ -1,6 +1,6 @@
 """Dies at every crash point of a job, then lets the same job go on; a line of JSON a point. Run as a program.
 
-    python crash_sweep.py train|prepare|append FOLDER [--second-checkpoint]
+    python crash_sweep.py train|commit|resume|prepare|append FOLDER
 
 The program imports everything once; each job is a process forked from it, and dies by a real SIGKILL.
 """
@@ -106,36 +106,33 @@ def reported(log: Path) -> int:
     return max((int(line.rsplit("/", 1)[1]) for line in lines if line.startswith("saved checkpoint")), default=-1)
 
 
-def sweep_train(place: Path, is_part_enough: Callable[[CrashPoint], bool] | None) -> Iterator[dict]:
-    """Every point of a run, or some; then every point of a resume that meets what a crash left behind."""
+def sweep_train(place: Path, kind: str) -> Iterator[dict]:
+    """Every point of a run; of its second checkpoint; or of a resume, up to its first new checkpoint, that meets what a
+    crash left: files without a commit, half a file, an older checkpoint.
+    """
     data, log = str(place / "data"), place / "log"
     write_dataset(data)
     # What is imported on first use is imported here, once.
     train(data, place / "warm", place / "warm log")
     job = lambda folder: train(data, folder, log)  # noqa: E731
+    (place / "straight").mkdir()
     points = traced(job, place / "straight", place / "points.json")
     straight = checkpoints_of(place / "straight")
     run, left = place / "run", place / "left"
-    worst = CrashPoint("link", "checkpoints/000000000064/COMMIT.json", 1)
-    for point in points if is_part_enough is None else filter(is_part_enough, points):
+    left.mkdir()
+    if kind == "commit":
+        points = list(filter(is_of_second_checkpoint, points))
+    elif kind == "resume":
+        assert killed(job, left, CrashPoint("link", "checkpoints/000000000064/COMMIT.json", 1))
+        shutil.copytree(left, place / "again")
+        points = traced(job, place / "again", place / "points.json")
+        new = CrashPoint("open", "checkpoints/000000000064/.tmp", 1)
+        points = points[: points.index(new)]
+    for point in points:
         shutil.rmtree(run, ignore_errors=True)
         log.unlink(missing_ok=True)
+        shutil.copytree(left, run)
         yield end_of(job, run, log, point, straight)
-        if point == worst:
-            # What this crash leaves, for the second sweep.
-            shutil.rmtree(run)
-            assert killed(job, run, worst)
-            shutil.copytree(run, left)
-    if is_part_enough is not None:
-        return
-    shutil.copytree(left, place / "again")
-    known = {(point.call, point.path) for point in points}
-    for point in traced(job, place / "again", place / "points.json"):
-        if (point.call, point.path) not in known:
-            shutil.rmtree(run, ignore_errors=True)
-            log.unlink(missing_ok=True)
-            shutil.copytree(left, run)
-            yield end_of(job, run, log, point, straight)
 
 
 def end_of(job: Callable[[Path], None], run: Path, log: Path, point: CrashPoint, straight: dict) -> dict:
@@ -166,7 +163,11 @@ def end_of(job: Callable[[Path], None], run: Path, log: Path, point: CrashPoint,
 
 
 def is_of_second_checkpoint(point: CrashPoint) -> bool:
-    """Its commit, and the deletion of the first one."""
+    """Its commit, and the deletion of the first one; not the moments before a file is opened, since the call before has
+    left the folder alike.
+    """
+    if point.call == "open":
+        return False
     first, second = "checkpoints/000000000032", "checkpoints/000000000064"
     if point.path.startswith(first):
         return point.call in ("remove", "rmdir") and not point.path.endswith(".tmp")
@@ -220,7 +221,6 @@ def sweep_prepare(place: Path, append: bool) -> Iterator[dict]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     kind, where = sys.argv[1], Path(sys.argv[2]).absolute()
-    part = is_of_second_checkpoint if "--second-checkpoint" in sys.argv else None
-    results = sweep_train(where, part) if kind == "train" else sweep_prepare(where, append=kind == "append")
+    results = sweep_prepare(where, kind == "append") if kind in ("prepare", "append") else sweep_train(where, kind)
     for line in results:
         print(json.dumps(line), flush=True)
