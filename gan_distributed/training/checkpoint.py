@@ -81,7 +81,22 @@ class Checkpoint:
 
 
 def open_checkpoint(url: str) -> Checkpoint:
-    """The checkpoint in a folder. Raises NotCommittedError, CheckpointError where its commit is damaged."""
+    """The checkpoint in a folder. Raises NotCommittedError, CheckpointError where its commit is damaged.
+
+    A commit that reads as damaged is read a second time: what is damaged in the store may be deleted, what was spoiled
+    on its way may not.
+    """
+    try:
+        return _read_commit(url)
+    except NotCommittedError:
+        raise
+    except CheckpointError:
+        checkpoint = _read_commit(url)
+        counters.add("mismatches")
+        return checkpoint
+
+
+def _read_commit(url: str) -> Checkpoint:
     commit_url = storage.join(url, COMMIT_NAME)
     try:
         commit = json.loads(storage.read_bytes(commit_url))

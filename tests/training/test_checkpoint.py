@@ -205,3 +205,19 @@ def test_without_a_whole_one_nothing_is_given_up(run):
     storage.write(storage.join(run.checkpoint_url(1000), "state-00001.pt"), b"other")
     with pytest.raises(CheckpointError, match="no checkpoint is whole .* --fresh or another --run-id"):
         newest_checkpoint(run, "state")
+
+
+def test_a_commit_that_was_spoiled_on_its_way_is_read_again(run, monkeypatch):
+    commit(run, 64)
+    read, spoiled = storage.read_bytes, []
+
+    def read_bytes(url):
+        data = read(url)
+        if url.endswith("COMMIT.json") and not spoiled:
+            spoiled.append(url)
+            return data.replace(b"sha256", b"sha\xff56")
+        return data
+
+    monkeypatch.setattr(storage, "read_bytes", read_bytes)
+    assert open_checkpoint(run.checkpoint_url(64)).seen_images == 64
+    assert spoiled
