@@ -74,7 +74,7 @@ def nodes(drain_s: int = 12) -> Iterator[Nodes]:
     os.environ.update(environment)
     try:
         head = {"num_cpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args=head)
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         found = Nodes(cluster, Path(folder), {**environment, "RAY_ADDRESS": cluster.address})
         try:
             yield found
