@@ -80,7 +80,11 @@ def _train(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
         outcome = _train_here(assignment, signals)
     else:
         outcome = train_on_ray(assignment, signals.requested, signals.training_begins)
-    return _tell_end(RunFolder(run.url), outcome, signals)
+    code = _tell_end(RunFolder(run.url), outcome, signals)
+    if outcome.kind == "stopped" and config.cluster.workers != 0:
+        # Without Ray's farewell at exit, which may take longer than a grace period.
+        os._exit(code)
+    return code
 
 
 def _absolute(config: "Config") -> "Config":

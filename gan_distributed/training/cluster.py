@@ -39,7 +39,7 @@ def train_on_ray(
     config = assignment.config
     # Before Ray is started: a second command on a live run ends here, in seconds.
     lease.wait_until_free(RunFolder(assignment.run_url), assignment.owner)
-    with _ray_cluster(config) as resources, contextlib.ExitStack() as stack:
+    with _ray_cluster(config, stop_requested) as resources, contextlib.ExitStack() as stack:
         take_signals()
         layout = layout_of(config, resources)
         metrics = stack.enter_context(contextlib.closing(ControllerMetrics(config.metrics, str(config.run_id))))
@@ -177,8 +177,12 @@ class _FitThread(threading.Thread):
 
 
 @contextlib.contextmanager
-def _ray_cluster(config: Config) -> Iterator[dict[str, float]]:
-    """Connect to the cluster that is configured, or start one on this machine; yields its resources."""
+def _ray_cluster(config: Config, stop_requested: Callable[[], bool]) -> Iterator[dict[str, float]]:
+    """Connect to the cluster that is configured, or start one on this machine; yields its resources.
+
+    A process that was asked to stop stays connected to a cluster that is not its own: its end disconnects it at once,
+    and Ray's farewell may take longer than a grace period.
+    """
     _set_intervals(config)
     address = config.cluster.address or os.environ.get("RAY_ADDRESS")
     if not address:
@@ -200,7 +204,8 @@ def _ray_cluster(config: Config) -> Iterator[dict[str, float]]:
         # A local Ray declares more CPUs than there are, a cluster has those it declares.
         yield resources if address else {**resources, "CPU": float(os.cpu_count() or 1)}
     finally:
-        ray.shutdown()
+        if not (address and stop_requested()):
+            ray.shutdown()
 
 
 def _init(**options: Any) -> None:

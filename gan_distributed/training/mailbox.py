@@ -155,7 +155,8 @@ class Mailbox:
             rank, said = next(iter(ended.deaths.items()))
             return Failure(seen_images, "death", f"a worker died (rank {rank})", said)
         if self._reports:
-            return self._reports[0]
+            # The controller has seen only the others' errors yet.
+            return Failure(seen_images, "death", "a worker died", self._reports[0].traceback)
         return Failure(
             seen_images, "start", f"the workers could not start: {ended.told.strip().splitlines()[-1]}", ended.told
         )

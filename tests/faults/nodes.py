@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,11 +41,17 @@ class Nodes:
         """A node of one CPU as a pod runs it: `ray start --block`, which SIGTERM drains."""
         words = [str(Path(sys.executable).parent / "ray"), "start", f"--address={self.cluster.address}", "--block"]
         words += ["--num-cpus=1", f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"]
-        log = self.folder / f"node{len(self.spot)}.log"
-        node = Background(words, log, **self.environment)
-        self.spot.append(node)
-        node.wait_for_line("Ray runtime started")
-        return node
+        while True:
+            node = Background(words, self.folder / f"node{len(self.spot)}.log", **self.environment)
+            self.spot.append(node)
+            while "Ray runtime started" not in node.log():
+                if node.process.poll() is not None:
+                    break
+                time.sleep(0.05)
+            else:
+                return node
+            # Ray gives a node 30 s to start, which a busy machine may not keep.
+            assert "timed out during startup" in node.log(), node.log()
 
     def drain(self, node: Background) -> None:
         """What the kubelet does when a spot machine is taken back."""
@@ -74,7 +81,7 @@ def nodes(drain_s: int = 12) -> Iterator[Nodes]:
     os.environ.update(environment)
     try:
         head = {"num_cpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args=head)
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         found = Nodes(cluster, Path(folder), {**environment, "RAY_ADDRESS": cluster.address})
         try:
             yield found

@@ -28,4 +28,4 @@ def test_a_worker_and_the_driver_are_killed_and_nothing_changes(tmp_path):
     print(report)
     assert report.faults == {"worker": 1, "driver": 1}
     assert report.restarts == 2
-    assert "a worker died (rank " in job.log()
+    assert "a worker died" in job.log()

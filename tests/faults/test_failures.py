@@ -94,6 +94,13 @@ def test_a_death_is_told_at_the_step_where_the_others_lost_it():
     assert isinstance(mailbox.begin(), TrainingError)
 
 
+def test_a_rank_that_only_the_others_miss_is_a_death_too():
+    mailbox = started(1)
+    mailbox.failing(0, Failure(736, "PeerLostError", "a reduction failed", "its traceback"))
+    mailbox.end(Ended({}, "worker failures"))
+    assert mailbox.look(stop=False).lines[0].startswith("a worker died at 0.7 kimg; the workers are started again")
+
+
 @pytest.mark.parametrize("ended", [Ended({}, "preempted", is_preempted=True), DEATH], ids=["told", "only noticed"])
 def test_nodes_that_are_taken_away_are_not_charged(ended):
     mailbox = started(0)
