@@ -18,11 +18,11 @@ from gan_distributed.data.manifest import load_manifest
 from gan_distributed.errors import CheckpointError, ConfigError, DataError, GanError, ResumeError
 from gan_distributed.training.checkpoint import (
     checkpoints_newest_first,
-    collect_orphans,
     commit_checkpoint,
     newest_checkpoint,
     open_checkpoint,
 )
+from gan_distributed.training.retention import collect_orphans
 from gan_distributed.training.run_folder import RunFolder
 
 

@@ -24,11 +24,10 @@ from gan_distributed.data.manifest import load_manifest
 from gan_distributed.errors import AccessError, AlreadyExistsError, DataError, MissingError, StorageError
 from gan_distributed.training.checkpoint import (
     checkpoints_newest_first,
-    collect_orphans,
     commit_checkpoint,
     newest_checkpoint,
-    retain,
 )
+from gan_distributed.training.retention import Retention, collect_orphans
 from gan_distributed.training.run_folder import RunFolder
 
 SET = "gs://bucket/set"
@@ -159,7 +158,7 @@ def test_checkpoints_are_written_and_read_whole_through_each_fault(bucket, kind)
     write(run, 2000, b"second" * 1000)
     checkpoint, data = newest_checkpoint(run, "state")
     collect_orphans(run, checkpoint.seen_images)
-    retain(run, CheckpointConfig(keep_last=1))
+    Retention(run, CheckpointConfig(keep_last=1)).apply()
     bucket.schedule = well
     assert (checkpoint.seen_images, data) == (2000, b"second" * 1000)
     assert [url.rsplit("/", 1)[-1] for url in checkpoints_newest_first(run)] == ["000000002000"]
