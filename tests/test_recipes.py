@@ -108,6 +108,7 @@ SOURCES = {
     "demo": (lambda folder: "builtin:fashion-mnist", 32),
     "dogs128-biggan": (breeds, 128),
     "dogs128-biggan-bce": (breeds, 128),
+    "fashion-mnist-dcgan": (digits, 32),
     "fashion-mnist-r3gan": (digits, 32),
     "ffhq64-r3gan": (faces, 64),
     "generic128": (faces, 128),
