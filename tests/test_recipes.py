@@ -135,7 +135,7 @@ def first_try(name: str, num_steps: int, folder: Path, monkeypatch) -> list[np.n
     settings = [*NARROW, f"model.generator_channels={width}", f"model.discriminator_channels={width}"]
     settings += [f"training.total_kimg={images / 1000}", f"training.tick_kimg={images / 1000}"]
     runs = str(folder / "runs")
-    assert train(str(JOBS[name]), data, runs, "first", 0, settings) == 0
+    assert train(str(JOBS[name]), data, runs, "first", workers="0", set_=settings) == 0
     (sample,) = (folder / "runs" / "first" / "samples").glob(f"{images:012d}.png")
     assert np.asarray(Image.open(sample)).std() > 1
     generate(f"{runs}/first", str(folder / "out"), num=5)

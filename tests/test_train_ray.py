@@ -130,7 +130,7 @@ def test_ray_job_submit_trains_tells_errors_and_stops_with_a_checkpoint(tmp_path
             assert wrong.returncode != 0
             assert "loss.name: Input should be 'bce', 'hinge', 'lsgan', 'wgan' or 'rpgan', found 'bse'" in wrong.stdout
             assert "Traceback" not in wrong.stdout
-            endless = ["training.total_kimg=100000", "checkpoint.every_kimg=100000"]
+            endless = ["training.total_kimg=100000", "checkpoint.every_kimg=999"]
             words = train_words(tmp_path, data, str(tmp_path / "runs"), 2, *endless, run_id="stopped")
             named = [*submit[:-1], "--no-wait", "--submission-id=job", "--", "python", *words[1:]]
             assert run(named, **environment).returncode == 0

@@ -31,7 +31,8 @@ class Nodes:
 
     def add(self, num_cpus: int = 1) -> Any:
         """A node by `ray.cluster_utils`; `kill` ends it at once."""
-        return self.cluster.add_node(num_cpus=num_cpus, object_store_memory=_STORE_BYTES)
+        with _set(self.environment):
+            return self.cluster.add_node(num_cpus=num_cpus, object_store_memory=_STORE_BYTES)
 
     def kill(self, node: Any) -> None:
         """SIGKILL of everything on a node."""
@@ -77,11 +78,10 @@ def nodes(drain_s: int = 12) -> Iterator[Nodes]:
         "RAY_AUTH_MODE": "disabled",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain_s),
     }
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
+    head = {"num_cpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
     try:
-        head = {"num_cpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+        with _set(environment):
+            cluster = Cluster(initialize_head=True, head_node_args=head)
         found = Nodes(cluster, Path(folder), {**environment, "RAY_ADDRESS": cluster.address})
         try:
             yield found
@@ -89,6 +89,16 @@ def nodes(drain_s: int = 12) -> Iterator[Nodes]:
             found.clear()
             cluster.shutdown()
     finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _set(environment: dict[str, str]) -> Iterator[None]:
+    """Of this process, only while it starts something: the head outlives many tests."""
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-        shutil.rmtree(folder, ignore_errors=True)
