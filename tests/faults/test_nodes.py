@@ -19,6 +19,7 @@ from gan_distributed.training.run_folder import RunFolder
 ENDLESS = ["training.total_kimg=100000", "checkpoint.every_kimg=999", "samples.every_kimg=null"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_drained_node_costs_nothing_that_was_done(tmp_path, data, cluster):
     """Spot preemption: a checkpoint on the notice, another before the deadline, on with a new node; nothing charged."""
