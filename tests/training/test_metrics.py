@@ -45,7 +45,7 @@ def test_no_port_means_no_endpoint():
     metrics.add("gan_seen_images", 5)
     metrics.close()
     controller = ControllerMetrics(local(None), "run")
-    controller.count_restart()
+    controller.publish(restarts=1, preemptions=0)
     controller.close()
     assert resident_bytes() > 1 << 20
 
