@@ -105,9 +105,9 @@ def test_prepare_train_kill_resume_generate_in_a_bucket(tmp_path):
         assert "Traceback" not in refused.stderr
 
 
-@pytest.mark.timeout(2400)
-def test_ray_job_submit_trains_tells_errors_and_stops_with_a_checkpoint(tmp_path, data):
-    """`ray job submit` against a head node: the job's end is the command's, and a mistake is one clear line."""
+@contextlib.contextmanager
+def job_head(tmp_path):
+    """A head that takes jobs: its process, the words of a submission, and the environment to find it by."""
     port, dashboard = free_port(), free_port()
     bin_folder = str(Path(sys.executable).parent)
     environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "RAY_AUTH_MODE": "disabled"}
@@ -121,23 +121,42 @@ def test_ray_job_submit_trains_tells_errors_and_stops_with_a_checkpoint(tmp_path
         head += ["--object-store-memory=200000000"]
         with Background(head, tmp_path / "head.log", **environment) as node:
             node.wait_for(lambda: answers(f"http://127.0.0.1:{dashboard}/api/version"))
-            submit = ["ray", "job", "submit", "--working-dir", str(Path(__file__).parent.parent), "--"]
-            words = train_words(tmp_path, data, str(tmp_path / "runs"), 2)
-            ended = run([*submit, "python", *words[1:]], **environment)
-            assert ended.returncode == 0, ended.stdout + ended.stderr
-            assert "done: 0.6 kimg" in ended.stdout
-            wrong = run([*submit, "python", *words[1:], "--set", "loss.name=bse"], **environment)
-            assert wrong.returncode != 0
-            assert "loss.name: Input should be 'bce', 'hinge', 'lsgan', 'wgan' or 'rpgan', found 'bse'" in wrong.stdout
-            assert "Traceback" not in wrong.stdout
-            endless = ["training.total_kimg=100000", "checkpoint.every_kimg=999"]
-            words = train_words(tmp_path, data, str(tmp_path / "runs"), 2, *endless, run_id="stopped")
-            named = [*submit[:-1], "--no-wait", "--submission-id=job", "--", "python", *words[1:]]
-            assert run(named, **environment).returncode == 0
-            node.wait_for(lambda: any((tmp_path / "runs" / "stopped").glob("samples/*.png")))
-            assert run(["ray", "job", "stop", "job"], **environment).returncode == 0
-            assert state_of(str(tmp_path / "runs" / "stopped"))["seen_images"] > 0
-            assert "stopped at" in run(["ray", "job", "logs", "job"], **environment).stdout
+            yield node, ["ray", "job", "submit", "--working-dir", str(Path(__file__).parent.parent)], environment
+
+
+def submitted(words, environment):
+    """The submission's end; the head answers before its agent is there to take jobs."""
+    while "No available agent" in (ended := run(words, **environment)).stdout + ended.stderr:
+        time.sleep(1)
+    return ended
+
+
+@pytest.mark.timeout(2400)
+def test_ray_job_submit_trains_and_tells_errors(tmp_path, data):
+    """`ray job submit` against a head node: the job's end is the command's, and a mistake is one clear line."""
+    with job_head(tmp_path) as (_, submit, environment):
+        words = ["python", *train_words(tmp_path, data, str(tmp_path / "runs"), 2)[1:]]
+        ended = submitted([*submit, "--", *words], environment)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert "done: 0.6 kimg" in ended.stdout
+        wrong = submitted([*submit, "--", *words, "--set", "loss.name=bse"], environment)
+        assert wrong.returncode != 0
+        assert "loss.name: Input should be 'bce', 'hinge', 'lsgan', 'wgan' or 'rpgan', found 'bse'" in wrong.stdout
+        assert "Traceback" not in wrong.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_ray_job_stop_ends_in_a_checkpoint(tmp_path, data):
+    endless = ["training.total_kimg=100000", "checkpoint.every_kimg=999"]
+    with job_head(tmp_path) as (node, submit, environment):
+        words = ["python", *train_words(tmp_path, data, str(tmp_path / "runs"), 2, *endless, run_id="stopped")[1:]]
+        named = [*submit, "--no-wait", "--submission-id=job", "--", *words]
+        assert submitted(named, environment).returncode == 0
+        node.wait_for(lambda: any((tmp_path / "runs" / "stopped").glob("samples/*.png")))
+        assert run(["ray", "job", "stop", "job"], **environment).returncode == 0
+        assert state_of(str(tmp_path / "runs" / "stopped"))["seen_images"] > 0
+        assert "stopped at" in run(["ray", "job", "logs", "job"], **environment).stdout
 
 
 @pytest.mark.slow
