@@ -61,6 +61,7 @@ def run(words: list[str], timeout_s: float = 1200, **environment: str) -> subpro
         finally:
             if process.poll() is None:
                 process.kill()
+                process.wait()
         return subprocess.CompletedProcess(words, code, stdout.read_text(), stderr.read_text())
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-import os
+import random
 import shutil
 import socket
 import subprocess
@@ -96,7 +96,7 @@ def prometheus(folder: Path, targets: list[str]) -> Iterator[str]:
 
 def _low_port() -> int:
     """A free port whose number leaves room for the 10,000 that the server adds for its own calls."""
-    for port in range(20_000 + os.getpid() % 10_000, 40_000):
+    for port in range(random.randrange(20_000, 39_000), 40_000):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             if port not in _given:

@@ -16,6 +16,9 @@ from datasets import write_dataset
 from servers import free_port, gcs_server, get, prometheus
 from test_train import flat, state_of
 
+# At most one Ray at a time, however many processes share the tests.
+pytestmark = pytest.mark.xdist_group("ray")
+
 
 @pytest.fixture
 def data(tmp_path):
@@ -118,6 +121,8 @@ def job_head(tmp_path):
     with short_folder() as folder:
         head = ["ray", "start", "--head", "--block", "--num-cpus=3", f"--port={port}", f"--temp-dir={folder}"]
         head += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--disable-usage-stats"]
+        # Ports of its own where another cluster is there: an agent whose port is taken takes no jobs.
+        head += [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
         head += ["--object-store-memory=200000000"]
         with Background(head, tmp_path / "head.log", **environment) as node:
             node.wait_for(lambda: answers(f"http://127.0.0.1:{dashboard}/api/version"))
@@ -126,7 +131,9 @@ def job_head(tmp_path):
 
 def submitted(words, environment):
     """The submission's end; the head answers before its agent is there to take jobs."""
+    deadline = time.monotonic() + 120
     while "No available agent" in (ended := run(words, **environment)).stdout + ended.stderr:
+        assert time.monotonic() < deadline, ended.stdout + ended.stderr
         time.sleep(1)
     return ended
 

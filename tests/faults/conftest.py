@@ -11,7 +11,7 @@ from datasets import write_dataset
 from nodes import Nodes, nodes
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def head() -> Iterator[Nodes]:
     with nodes() as found:
         yield found

@@ -6,6 +6,9 @@ from commands import train_words
 from datasets import write_dataset
 from numpy.random import default_rng
 
+# At most one Ray at a time, however many processes share the tests.
+pytestmark = pytest.mark.xdist_group("ray")
+
 
 @pytest.mark.timeout(1500)
 def test_a_worker_and_the_driver_are_killed_and_nothing_changes(tmp_path):

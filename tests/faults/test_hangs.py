@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from commands import Background, train_words
 
+# At most one Ray at a time, however many processes share the tests.
+pytestmark = pytest.mark.xdist_group("ray")
+
 
 def file_that_hangs(tmp_path: Path) -> Path:
     """What would be the newest checkpoint's index, and never answers a read: a pipe that nobody writes to."""

@@ -17,6 +17,8 @@ from gan_distributed.training.records import read_records
 from gan_distributed.training.run_folder import RunFolder
 
 ENDLESS = ["training.total_kimg=100000", "checkpoint.every_kimg=999", "samples.every_kimg=null"]
+# At most one Ray at a time, however many processes share the tests.
+pytestmark = pytest.mark.xdist_group("ray")
 
 
 @pytest.mark.slow

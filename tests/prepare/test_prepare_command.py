@@ -81,6 +81,7 @@ def test_nobody_at_the_address(folder, tmp_path, monkeypatch):
         run(folder, tmp_path / "a", workers=2)
 
 
+@pytest.mark.xdist_group("ray")
 def test_any_number_of_workers_gives_the_same_bytes(folder, tmp_path, monkeypatch):
     """On a real Ray, which prepare starts and ends; also an error that a task meets."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

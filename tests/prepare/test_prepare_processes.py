@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 from commands import Background, descendants, train_words
 from commands import run as run_words
 from pictures import file_of
@@ -13,6 +14,9 @@ from preparing import contents, picture
 
 from gan_distributed.data import storage
 from gan_distributed.data.manifest import load_manifest
+
+# At most one Ray at a time, however many processes share the tests.
+pytestmark = pytest.mark.xdist_group("ray")
 
 
 def words(source, dest, workers):
