@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from gan_distributed import command
+from gan_distributed.config import holds_credential
 from gan_distributed.data import storage
 from gan_distributed.data.manifest import Manifest, Preparation, load_manifest
 from gan_distributed.data.preparation.assembly import Request, Result, add_images, make_dataset
@@ -71,6 +72,7 @@ def prepare(
     ones in DEST/duplicates.jsonl.
     """
     command.log_to_stderr()
+    _check_urls(source, dest)
     _check_options(resolution, channels, limit, workers, max_bad, block_mib, append and repair)
     splits = splits_of(storage.absolute(dest), split)
     with _terminable(), open_source(source) as opened, Engine(opened, workers, (source, dest), _ray_running) as engine:
@@ -90,6 +92,12 @@ def prepare(
                 max_bad, repair,
             )  # fmt: skip
             _conclude(place, add_images(request, engine) if append else make_dataset(request, engine), drop_duplicates)
+
+
+def _check_urls(source: str, dest: str) -> None:
+    for name, url in (("SOURCE", source), ("DEST", dest)):
+        if holds_credential(url):
+            raise InputError(f"{name}: the URL holds a password or a signature, which logs would tell; log in instead")
 
 
 def _check_options(

@@ -3,7 +3,7 @@
 A recipe is one YAML file; `--set section.field=value` overrides a field.
 """
 
-from gan_distributed.config.configuration import Change, Config, Origin, Recorded, public_values
+from gan_distributed.config.configuration import Change, Config, Origin, Recorded, holds_credential, public_values
 from gan_distributed.config.data import DataConfig
 from gan_distributed.config.model import ModelConfig
 from gan_distributed.config.objective import MAX_LEAK_FREE_P, AugmentConfig, LossConfig
@@ -36,6 +36,7 @@ __all__ = [
     "Section",
     "TrainingConfig",
     "differences",
+    "holds_credential",
     "load_config",
     "parse_config",
     "parse_overrides",

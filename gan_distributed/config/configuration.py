@@ -84,7 +84,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _urls_hold_no_credentials(self) -> "Config":
         for path, value in _flatten(public_values(self)).items():
-            if isinstance(value, str) and _CREDENTIAL.search(value):
+            if isinstance(value, str) and holds_credential(value):
                 raise ValueError(
                     f"{path}: the URL holds a password or a signature, which would be written into the run and its "
                     "logs; put it into data.storage_options or the environment"
@@ -153,6 +153,11 @@ class Config(Section):
 def public_values(config: Config) -> dict[str, Any]:
     """The configuration as plain values, without storage_options, which may hold secrets: what is written anywhere."""
     return config.model_dump(mode="json", exclude={"data": {"storage_options"}})
+
+
+def holds_credential(url: str) -> bool:
+    """Whether a URL holds a password or a signature."""
+    return _CREDENTIAL.search(url) is not None
 
 
 # `scheme://user:password@host`, and the signatures of Amazon, Google and Azure in a query.

@@ -1,9 +1,9 @@
 """Chaos soak: a small job with two workers meets seeded random faults; it must end as if nothing had happened.
 
-PYTHONPATH=tests:tests/faults python -m chaos [--minutes 10] [--seed 0]
+PYTHONPATH=tests:tests/faults python -m chaos [--minutes 10] [--seed 0] [--spoiled]
 
-Faults: a worker is killed, the driver is killed, a node is drained. A sick bucket comes in by the URLs and the
-environment of the job, and a burst of its own among what `soak` may inflict. At the end the run is done, the order
+Faults: a worker is killed, the driver is killed, a node is drained, the bucket is sick for some seconds. With
+--spoiled, numbers turn bad as well, at the same positions in the undisturbed run. At the end the run is done, the order
 digests of its records are those of an undisturbed run, and the weights are bit-equal.
 """
 
@@ -16,22 +16,35 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import spoil
 import typer
 from commands import TINY, Background, recipe, train_words, workers_below
 from datasets import write_dataset
 from nodes import nodes
+from proxy import KINDS, FaultProxy, bucket_behind_proxy, seeded
 from ranks import run_ranks
+from servers import within
 from test_train import assert_same_state, state_of
 from undisturbed import train_straight
 
-from gan_distributed.config import load_config, parse_overrides
+from gan_distributed.config import Config, load_config, parse_overrides
 from gan_distributed.training.records import read_records
 from gan_distributed.training.run_folder import RunFolder
+from gan_distributed.training.world import World
+
+# What one rank does: (world, configuration, data, run).
+Train = Callable[[World, Config, str, str], None]
 
 PROGRESS = re.compile(r"^(\d+\.\d)/\d+\.\d kimg  ", re.MULTILINE)
 RESUMED = re.compile(r"^attempt \d+: (?:starting|resuming at (\d+\.\d) kimg)", re.MULTILINE)
+
+
+# Training goes on through it; all else ends an attempt.
+SICK_BUCKET = "bucket"
+_BUCKET = "gs://bucket"
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,9 @@ class Fault:
 
 @dataclass
 class Report:
-    """What a soak did. recovery_s: from each fault to the next line of progress, by kind."""
+    """What a soak did. recovery_s: by kind, from each fault to a later attempt's first line of progress; from the
+    bucket's falling ill to the next checkpoint.
+    """
 
     faults: Counter[str] = field(default_factory=Counter)
     recovery_s: dict[str, list[float]] = field(default_factory=dict)
@@ -116,10 +131,10 @@ def soak(job: Job, plan: Iterable[Fault], inflict: Mapping[str, Callable[[], obj
         due = time.monotonic() + fault.after_s
         if not job.wait(lambda: time.monotonic() > due):  # noqa: B023 - waits here
             break
-        attempts, struck = len(RESUMED.findall(job.log())), time.monotonic()
+        before, struck = job.log(), time.monotonic()
         inflict[fault.kind]()
         report.faults[fault.kind] += 1
-        if not job.wait(lambda: _goes_on(job.log(), attempts)):  # noqa: B023 - waits here
+        if not job.wait(lambda: _goes_on(fault.kind, before, job.log())):  # noqa: B023 - waits here
             break
         report.recovery_s.setdefault(fault.kind, []).append(time.monotonic() - struck)
     job.wait(lambda: False, timeout_s=3600)
@@ -130,10 +145,12 @@ def soak(job: Job, plan: Iterable[Fault], inflict: Mapping[str, Callable[[], obj
     return report
 
 
-def _goes_on(log: str, attempts: int) -> bool:
-    """Whether a later attempt has made progress."""
+def _goes_on(kind: str, before: str, log: str) -> bool:
+    """Whether a later attempt has made progress; where none was ended, whether a checkpoint was saved."""
+    if kind == SICK_BUCKET:
+        return log.count("saved checkpoint") > before.count("saved checkpoint")
     found = list(RESUMED.finditer(log))
-    return len(found) > attempts and PROGRESS.search(log, found[-1].end()) is not None
+    return len(found) > len(RESUMED.findall(before)) and PROGRESS.search(log, found[-1].end()) is not None
 
 
 def _repeated(log: str) -> Iterator[float]:
@@ -144,11 +161,17 @@ def _repeated(log: str) -> Iterator[float]:
             yield max(0.0, told[-1] - float(resumed[1] or 0))
 
 
-def seeded(seed: int, kinds: list[str], minutes: float) -> Iterator[Fault]:
+def drawn(seed: int, kinds: list[str], minutes: float) -> Iterator[Fault]:
     """Random faults, a pure function of the seed, until the time is over."""
     draw, end = np.random.default_rng(seed), time.monotonic() + 60 * minutes
     while time.monotonic() < end:
         yield Fault(str(draw.choice(kinds)), after_s=float(draw.exponential(15)), after_saves=int(draw.integers(0, 3)))
+
+
+def sicken(proxy: FaultProxy, kinds: tuple[str, ...], seconds: float, seed: int = 0) -> None:
+    """For some seconds half of all requests meet a fault."""
+    until, sick = time.monotonic() + seconds, seeded(seed, kinds, 0.5, most=10**9)
+    proxy.schedule = lambda asked, before: sick(asked, before) if time.monotonic() < until else None
 
 
 def kill_a_worker(draw: np.random.Generator) -> None:
@@ -158,11 +181,13 @@ def kill_a_worker(draw: np.random.Generator) -> None:
         os.kill(int(draw.choice(workers)), signal.SIGKILL)
 
 
-def check_against_undisturbed(folder: Path, data: str, run: str, settings: list[str], report: Report) -> None:
-    """Train the same without Ray and without faults; digests must be equal and weights bit-equal."""
+def check_against_undisturbed(
+    folder: Path, data: str, run: str, settings: list[str], report: Report, train: Train = train_straight
+) -> dict[str, Any]:
+    """Train the same without Ray and without faults; digests must be equal and weights bit-equal. Returns the state."""
     config = load_config(recipe(folder), parse_overrides([*TINY, *settings]))
     straight = str(folder / "straight" / "r")
-    run_ranks(2, train_straight, config, data, straight)
+    run_ranks(2, train, config, data, straight)
     digests = {record["seen_images"]: record["order_digest"] for record in read_records(RunFolder(straight))}
     records = read_records(RunFolder(run))
     assert records[-1]["seen_images"] == round(1000 * config.training.total_kimg)
@@ -171,20 +196,30 @@ def check_against_undisturbed(folder: Path, data: str, run: str, settings: list[
     assert_same_state(state_of(straight), state_of(run))
     tick = 1000 * config.training.tick_kimg
     report.useful_s = sum(tick / record["images_per_s"] for record in records)
+    return state_of(straight)
 
 
-def main(minutes: float = 10.0, seed: int = 0, kimg: float = 160.0) -> None:
-    """The long form: two spot nodes, workers and drivers killed, nodes drained."""
+def _train_spoiled(world: World, config: Config, data: str, run_url: str) -> None:
+    spoil.install()
+    train_straight(world, config, data, run_url)
+
+
+def main(minutes: float = 10.0, seed: int = 0, kimg: float = 160.0, spoiled: bool = False) -> None:
+    """The long form: two spot nodes; workers and drivers are killed, nodes drained, the bucket falls ill."""
     folder = Path(tempfile.mkdtemp(prefix="chaos"))
-    data = str(folder / "data")
-    write_dataset(data)
+    data = f"{_BUCKET}/data"
     settings = [f"training.total_kimg={kimg}", "checkpoint.every_kimg=1.6", "samples.every_kimg=null"]
-    words = train_words(folder, data, str(folder / "runs"), 2, *settings, "cluster.max_failures=20")
+    words = train_words(folder, data, f"{_BUCKET}/runs", 2, *settings, "cluster.max_failures=20")
     draw = np.random.default_rng(seed + 1)
-    with nodes() as cluster:
+    with (
+        within(spoil.environment() if spoiled else {}),
+        bucket_behind_proxy() as (proxy, environment),
+        nodes() as cluster,
+    ):
+        write_dataset(data)
         cluster.add_spot()
         cluster.add_spot()
-        job = Job(words, folder, cluster.environment)
+        job = Job(words, folder, {**cluster.environment, **environment})
 
         def drain() -> None:
             cluster.drain(cluster.spot[-2])
@@ -195,12 +230,17 @@ def main(minutes: float = 10.0, seed: int = 0, kimg: float = 160.0) -> None:
             job.start()
 
         inflict = {"worker": lambda: kill_a_worker(draw), "driver": kill_driver, "drain": drain}
+        inflict[SICK_BUCKET] = lambda: sicken(proxy, KINDS, seconds=20, seed=int(draw.integers(1000)))
         try:
-            report = soak(job, seeded(seed, sorted(inflict), minutes), inflict)
+            report = soak(job, drawn(seed, sorted(inflict), minutes), inflict)
         finally:
             job.kill()
-    check_against_undisturbed(folder, data, str(folder / "runs" / "r"), settings, report)
-    print(report)
+        train = _train_spoiled if spoiled else train_straight
+        state = check_against_undisturbed(folder, data, f"{_BUCKET}/runs/r", settings, report, train)
+    requests = ", ".join(f"{kind} {count}" for kind, count in sorted(proxy.faults.items()))
+    skipped = state["skipped"][0]
+    print(f"{report}; requests that failed: {requests}; steps skipped: {skipped}")
+    assert (skipped > 0) == spoiled
 
 
 if __name__ == "__main__":

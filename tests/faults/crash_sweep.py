@@ -215,6 +215,8 @@ def sweep_prepare(place: Path, append: bool) -> Iterator[dict]:
             result["wrong"].append("did not go on")
         if contents(dest) != straight:
             result["wrong"].append("ended in other bytes")
+        if left := [path.name for path in dest.rglob(".tmp*")]:
+            result["wrong"].append(f"left behind: {left}")
         yield result
 
 

@@ -4,7 +4,6 @@ The head has no CPUs, so that workers live on the other nodes only. Nothing outs
 """
 
 import contextlib
-import os
 import shutil
 import signal
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from commands import Background
+from servers import within
 
 _STORE_BYTES = 100_000_000
 
@@ -31,7 +31,8 @@ class Nodes:
 
     def add(self, num_cpus: int = 1) -> Any:
         """A node by `ray.cluster_utils`; `kill` ends it at once."""
-        with _set(self.environment):
+        # Only while something starts: the head outlives many tests.
+        with within(self.environment):
             return self.cluster.add_node(num_cpus=num_cpus, object_store_memory=_STORE_BYTES)
 
     def kill(self, node: Any) -> None:
@@ -80,7 +81,7 @@ def nodes(drain_s: int = 12) -> Iterator[Nodes]:
     }
     head = {"num_cpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
     try:
-        with _set(environment):
+        with within(environment):
             cluster = Cluster(initialize_head=True, head_node_args=head)
         found = Nodes(cluster, Path(folder), {**environment, "RAY_ADDRESS": cluster.address})
         try:
@@ -90,15 +91,3 @@ def nodes(drain_s: int = 12) -> Iterator[Nodes]:
             cluster.shutdown()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _set(environment: dict[str, str]) -> Iterator[None]:
-    """Of this process, only while it starts something: the head outlives many tests."""
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})

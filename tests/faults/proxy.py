@@ -13,6 +13,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from servers import free_port, gcs_server, within
+
 # What befalls a request, or None. Called with (what is asked: method, path, last byte; how often it was before).
 Schedule = Callable[[str, int], str | None]
 
@@ -89,6 +91,18 @@ class FaultProxy:
             return False
         writer.write(head + body)
         return True
+
+
+@contextlib.contextmanager
+def bucket_behind_proxy(stall_s: float = 30.0) -> Iterator[tuple[FaultProxy, dict[str, str]]]:
+    """`gs://bucket`, for this process too, behind a proxy that does nothing yet; the environment that leads there."""
+    port, far = free_port(), free_port()
+    with (
+        gcs_server("bucket", port=far, seen_at=port) as environment,
+        fault_proxy(port, far, lambda asked, before: None, stall_s) as proxy,
+        within(environment),
+    ):
+        yield proxy, environment
 
 
 @contextlib.contextmanager

@@ -1,34 +1,42 @@
-"""The short form of the chaos soak: one worker killed, later the driver with everything; nothing is lost."""
+"""The short form of the chaos soak: a worker killed, a sick bucket, then the driver killed; nothing is lost."""
 
 import pytest
-from chaos import Fault, Job, check_against_undisturbed, kill_a_worker, soak
+from chaos import SICK_BUCKET, Fault, Job, check_against_undisturbed, kill_a_worker, sicken, soak
 from commands import train_words
 from datasets import write_dataset
 from numpy.random import default_rng
+from proxy import bucket_behind_proxy
 
 # At most one Ray at a time, however many processes share the tests.
 pytestmark = pytest.mark.xdist_group("ray")
 
 
 @pytest.mark.timeout(1500)
-def test_a_worker_and_the_driver_are_killed_and_nothing_changes(tmp_path):
-    data = str(tmp_path / "data")
-    write_dataset(data)
+def test_a_worker_and_the_driver_are_killed_and_the_bucket_is_sick_and_nothing_changes(tmp_path):
+    data, runs = "gs://bucket/data", "gs://bucket/runs"
     settings = ["training.total_kimg=6.4", "checkpoint.every_kimg=0.64", "samples.every_kimg=null"]
-    job = Job(train_words(tmp_path, data, str(tmp_path / "runs"), 2, *settings), tmp_path, {})
+    plan = [Fault("worker", after_saves=1), Fault(SICK_BUCKET), Fault("driver", after_saves=2)]
+    with bucket_behind_proxy() as (proxy, environment):
+        write_dataset(data)
+        job = Job(train_words(tmp_path, data, runs, 2, *settings), tmp_path, environment)
 
-    def kill_driver() -> None:
-        job.kill()
-        assert not (tmp_path / "runs" / "r" / "DONE.json").exists()
-        job.start()
+        def kill_driver() -> None:
+            job.kill()
+            job.start()
 
-    plan = [Fault("worker", after_saves=1), Fault("driver", after_saves=2)]
-    try:
-        report = soak(job, plan, {"worker": lambda: kill_a_worker(default_rng(0)), "driver": kill_driver})
-    finally:
-        job.kill()
-    check_against_undisturbed(tmp_path, data, str(tmp_path / "runs" / "r"), settings, report)
+        inflict = {
+            "worker": lambda: kill_a_worker(default_rng(0)),
+            SICK_BUCKET: lambda: sicken(proxy, ("503", "truncate"), seconds=3),
+            "driver": kill_driver,
+        }
+        try:
+            report = soak(job, plan, inflict)
+        finally:
+            job.kill()
+        check_against_undisturbed(tmp_path, data, f"{runs}/r", settings, report)
     print(report)
-    assert report.faults == {"worker": 1, "driver": 1}
+    assert report.faults == {"worker": 1, SICK_BUCKET: 1, "driver": 1}
     assert report.restarts == 2
     assert "a worker died" in job.log()
+    assert proxy.faults["503"] > 0
+    assert proxy.faults["truncate"] > 0

@@ -12,8 +12,7 @@ import pytest
 import torch
 from commands import run, train_words
 from datasets import write_dataset
-from proxy import KINDS, fault_proxy, seeded
-from servers import free_port, gcs_server
+from proxy import KINDS, bucket_behind_proxy, seeded
 from streaming import assert_is_whole, read, timed_read
 from test_train import assert_same_state
 
@@ -49,14 +48,7 @@ def bucket():
     """The proxy, with a data set in the bucket behind it."""
     import gcsfs
 
-    port, far = free_port(), free_port()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        gcs_server("bucket", port=far, seen_at=port) as environment,
-        fault_proxy(port, far, well, stall_s=5 * TIMEOUT_S) as proxy,
-    ):
-        for name, value in environment.items():
-            patch.setenv(name, value)
+    with pytest.MonkeyPatch.context() as patch, bucket_behind_proxy(stall_s=5 * TIMEOUT_S) as (proxy, _):
         patch.setattr(attempts, "_FIRST_BACKOFF_S", 0.01)
         patch.setitem(pace._GCSFS_LIMITS_S, "sock_read", TIMEOUT_S)
         patch.setitem(pace._GCSFS_LIMITS_S, "total", 1.5 * TIMEOUT_S)

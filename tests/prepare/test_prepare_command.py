@@ -32,6 +32,14 @@ def test_options_are_checked(options, said, folder, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.parametrize("url", ["s3://key:hunter2@bucket/set", "https://host/images.zip?X-Amz-Signature=hunter2"])
+def test_a_credential_is_refused_and_not_repeated(url, tmp_path):
+    for name, places in (("SOURCE", (url, str(tmp_path))), ("DEST", (str(tmp_path), url))):
+        with pytest.raises(InputError, match=f"{name}: the URL holds a password or a signature") as caught:
+            run(*places)
+        assert "hunter2" not in str(caught.value)
+
+
 def test_progress_is_told(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("gan_distributed.data.preparation.progress._EVERY_S", 0.0)
     run(folder, tmp_path / "a")

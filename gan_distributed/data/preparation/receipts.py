@@ -169,7 +169,7 @@ def sha256_of(dest: str, path: str) -> str:
 
 
 def remove_leftovers(dest: str, folder: str, kept: set[str], named: Sequence[ShardRecord]) -> None:
-    """Remove the receipts that are of no use any more, and the shards that only they name.
+    """Remove the receipts that are of no use any more, the shards that only they name, and what killed writers left.
 
     They are of a preparation with other options that was not finished, or of shards with duplicates.
     """
@@ -181,6 +181,8 @@ def remove_leftovers(dest: str, folder: str, kept: set[str], named: Sequence[Sha
         if receipt is not None and receipt.shard is not None and receipt.shard.path not in shards:
             storage.delete(storage.join(dest, receipt.shard.path))
         storage.delete(storage.join(dest, name))
+    for below in {"", "manifests", *(name.rpartition("/")[0] for name in kept | shards)}:
+        storage.delete_temporaries(storage.join(dest, below))
 
 
 def _ahead(function: Callable[[T], Result], items: Iterable[T]) -> Iterator[Result]:
