@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import uuid
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -162,7 +163,7 @@ def _train_here(assignment: "Assignment", signals: "_StopSignals") -> "Outcome":
     use_gpu = torch.cuda.is_available() if cluster.use_gpu is None else cluster.use_gpu
     world = World(device=torch.device("cuda" if use_gpu else "cpu"))
     threads = cluster.cpus_per_worker or os.cpu_count() or 1
-    signals.training_begins()
+    signals.training_begins(cluster.stop_grace_s)
     watch = StallWatch(cluster.stall_timeout_s, _tell_stall)
     link = Link(command.say, signals.requested, progress=watch.progress, unhurried=watch.paused)
     with contextlib.closing(watch):
@@ -181,11 +182,15 @@ class _StopSignals:
     def __init__(self) -> None:
         self.received: int | None = None
         self._is_training = False
+        self._grace_s: float | None = None
         self._take()
 
-    def training_begins(self) -> None:
-        """From here on there is something to save. Called after ray.init, which takes SIGTERM for itself."""
-        self._is_training = True
+    def training_begins(self, grace_s: float | None = None) -> None:
+        """From here on there is something to save. Called after ray.init, which takes SIGTERM for itself.
+
+        grace_s: where nobody else watches the time, how long after a signal this process ends, saved or not.
+        """
+        self._is_training, self._grace_s = True, grace_s
         self._take()
 
     def _take(self) -> None:
@@ -209,6 +214,14 @@ class _StopSignals:
             command.say(f"{signal.Signals(number).name}: training had not begun")
             raise SystemExit(self.exit_code())
         command.say(f"{signal.Signals(number).name}: saving a last checkpoint; again to end at once")
+        if self._grace_s is not None:
+            timer = threading.Timer(self._grace_s, self._give_up)
+            timer.daemon = True
+            timer.start()
+
+    def _give_up(self) -> None:
+        command.say("no last checkpoint could be made; the newest committed one stands")
+        os._exit(self.exit_code())
 
 
 def _tell_end(run: Any, outcome: "Outcome", signals: _StopSignals) -> int:

@@ -6,10 +6,11 @@ import time
 
 import pytest
 import torch
-from commands import TINY, Background, recipe, train_words
+from commands import TINY, Background, recipe, run, train_words
+from nodes import nodes
 from ranks import run_ranks
 from servers import free_port, get
-from test_train import flat, state_of
+from test_train import assert_same_state, flat, state_of
 from undisturbed import train_straight
 
 from gan_distributed.config import load_config, parse_overrides
@@ -93,3 +94,30 @@ def test_workers_come_and_go_and_the_result_stays(tmp_path, data, cluster):
         if isinstance(wanted, torch.Tensor):
             bound = 1e-6 * max(float(wanted.norm()), 1e-3 * wanted.numel() ** 0.5)
             assert float((ends["elastic"][name] - wanted).norm()) <= bound, name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_cluster_dies_and_the_same_command_goes_on_in_another(tmp_path, data):
+    """The head is killed with everything on it; nothing that was reported saved is lost."""
+    settings = ["training.total_kimg=12.8", "checkpoint.every_kimg=0.64", "samples.every_kimg=null"]
+    words = train_words(tmp_path, data, str(tmp_path / "runs"), 2, *settings)
+    with nodes() as first:
+        first.add(num_cpus=2)
+        with Background(words, tmp_path / "log", **first.environment) as job:
+            job.wait_for(lambda: job.log().count("saved checkpoint") > 1)
+            died = time.monotonic()
+            first.kill(first.cluster.head_node)
+            assert job.end(180) not in (0, 2)
+            print(f"the command ended {time.monotonic() - died:.1f} s after the head's death: {job.log()[-300:]}")
+            saved = [int(name) for name in re.findall(r"saved checkpoint .*/(\d+)$", job.log(), re.MULTILINE)]
+    with nodes() as second:
+        second.add(num_cpus=2)
+        resumed = run(words, **second.environment)
+    assert resumed.returncode == 0, resumed.stderr
+    found = re.search(r"resuming at (\d+\.\d) kimg", resumed.stderr)
+    assert found is not None
+    assert float(found[1]) >= saved[-1] / 1000
+    config = load_config(recipe(tmp_path), parse_overrides([*TINY, *settings]))
+    run_ranks(2, train_straight, config, data, str(tmp_path / "straight" / "r"))
+    assert_same_state(state_of(str(tmp_path / "straight" / "r")), state_of(str(tmp_path / "runs" / "r")))

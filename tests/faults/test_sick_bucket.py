@@ -5,12 +5,13 @@ The proxy errs by a seeded schedule, so that what befalls a request does not dep
 
 import asyncio
 import io
+import signal
 import time
 from types import SimpleNamespace
 
 import pytest
 import torch
-from commands import run, train_words
+from commands import Background, run, train_words
 from datasets import write_dataset
 from proxy import KINDS, bucket_behind_proxy, seeded
 from streaming import assert_is_whole, read, timed_read
@@ -116,7 +117,8 @@ def test_what_does_not_pass_ends_in_one_error_that_names_the_url(bucket, monkeyp
     started = time.monotonic()
     with pytest.raises(error, match=said) as caught:
         read(SET, read_timeout_s=TIMEOUT_S)
-    assert time.monotonic() - started < 1.5 + 4 * TIMEOUT_S
+    # 1.5 s and a few time limits; the rest is for a busy machine.
+    assert time.monotonic() - started < 15
     assert str(caught.value).startswith(f"{SET}/shards/{bad}: ")
     assert "\n" not in str(caught.value)
 
@@ -177,6 +179,25 @@ def test_a_run_through_faults_ends_in_the_bytes_of_one_without(bucket, tmp_path)
     assert ends[0]["seen_images"] == 640
     assert bucket.faults.total() >= 20
     assert set(bucket.faults) == set(kinds)
+
+
+def test_a_signal_ends_in_its_grace_though_the_bucket_is_silent(bucket, tmp_path):
+    write_dataset(str(tmp_path / "set"))
+    settings = ["training.total_kimg=1000", "cluster.stop_grace_s=2"]
+    words = train_words(tmp_path, str(tmp_path / "set"), "gs://bucket/silent", 0, *settings)
+    with Background(words, tmp_path / "log") as job:
+        job.wait_for_line("saved checkpoint")
+        bucket.schedule = lambda asked, before: "stall"
+        asked = time.monotonic()
+        job.process.send_signal(signal.SIGTERM)
+        assert job.end() == 143
+        log = job.log()
+    # Of a second and more at its end, on a busy machine.
+    assert 2 <= time.monotonic() - asked < 10
+    assert "no last checkpoint could be made; the newest committed one stands" in log
+    bucket.schedule = well
+    saved = [int(line.rsplit("/", 1)[-1]) for line in log.splitlines() if line.startswith("saved checkpoint")]
+    assert newest_checkpoint(RunFolder("gs://bucket/silent/r"), "state")[0].seen_images >= saved[-1]
 
 
 def test_of_two_creators_one_succeeds_though_answers_are_lost(bucket):
