@@ -97,7 +97,7 @@ def test_an_unknown_certificate_is_refused_at_once(encryption, monkeypatch):
     said = pytest.raises(StorageError, match="certificate verify failed")
     with serving(good, encryption) as (url, _), RangeReader(url) as reader, said:
         fetched(reader, url)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("is_encrypted", [False, True])

@@ -59,6 +59,6 @@ def test_a_bomb_among_the_images(tmp_path):
     storage.write(f"{tmp_path}/s/bomb.png", file_of(Image.new("1", (10_000, 10_000))))
     started = time.monotonic()
     run(tmp_path / "s", tmp_path / "a", max_bad=0.2)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     reasons = [json.loads(line)["reason"] for line in (tmp_path / "a" / "quarantine.jsonl").read_text().splitlines()]
     assert reasons == ["10000x10000 pixels, more than 64 megapixels"]

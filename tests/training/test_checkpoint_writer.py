@@ -69,7 +69,7 @@ def test_handing_over_never_waits_and_the_newest_is_written(caplog):
         time.sleep(0.001)
     writer.submit(2000, snapshot(value=2))
     writer.submit(3000, snapshot(value=3))
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
     assert writer.finished() == []
     go_on.set()
     writer.close()
@@ -108,7 +108,7 @@ def test_a_store_that_hangs_is_left_at_the_end(monkeypatch, caplog):
     writer.submit(1000, snapshot())
     started = time.monotonic()
     writer.close()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert "neither took it nor refused it in time" in caplog.text
     hang.set()
 
@@ -124,7 +124,7 @@ def test_all_of_a_block_has_one_deadline():
         for url in ("gs://b/one", "gs://b/two"):
             with pytest.raises(StorageError, match=f"{url}: ConnectionResetError: reset"):
                 retrying(url, away)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
     assert deadline() - time.monotonic() > 50
 
 
