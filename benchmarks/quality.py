@@ -3,10 +3,10 @@
     python benchmarks/quality.py fashion DATA [--minutes 10] [--seeds 3] [--only NAME] [--out DIR]
     python benchmarks/quality.py stacked DATA --channels FASHION_DATA …
 
-DATA: made by `quality_data.py`. Every contestant is the `train` command. Short runs on all cores (one worker of one
-thread each) tell how many images it sees in the time; that many is what its schedules and its length are set to. The
-runs themselves then have one thread each, as many at a time as there are cores: the number of workers changes no
-result, and the machine need not be quiet. Scores are taken by `evaluate`, on 10,000 images of the weights' average, in
+DATA: made by `quality_data.py`. Every contestant is the `train` command with one thread. Short runs tell how many
+images it sees in a second of CPU time; of all cores for the time asked for, so many are what its schedules and its
+length are set to. The runs themselves go on side by side, as many as there are cores. Nothing here depends on the
+clock, so the machine need not be quiet. Scores are taken by `evaluate`, on 10,000 images of the weights' average, in
 the features of a classifier fitted on the labels. imbalance: how far off the class furthest from its share is.
 
 What was measured stands in DIR/results.jsonl and is not measured again, so that a table can take several goes.
@@ -21,7 +21,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,9 +34,8 @@ _JOBS = Path(__file__).parent.parent / "jobs"
 _METRICS = {"fashion": ("fid", "precision", "recall", "modes", "imbalance"), "stacked": ("modes", "modes_kl", "fid")}
 # What evaluate is asked for; the modes of stacked images are told from their channels.
 _EVALUATED = {"fashion": ("fid", "precision", "recall", "modes"), "stacked": ("fid",)}
-_CALIBRATION_KIMG = 3.0
-# What a step compiles and allocates at first is no part of its rate.
-_SKIPPED_TICKS = 1
+# The rate is that of the images between: starting, and what the first steps compile and allocate, are no part of it.
+_CALIBRATION_KIMG = (1.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=tuple(CONTESTANTS))
     parser.add_argument("data", type=Path)
-    parser.add_argument("--minutes", type=float, default=10.0, help="time of training of each run, on all cores")
+    parser.add_argument("--minutes", type=float, default=10.0, help="time of training of each run, of all cores")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each contestant's rate, in turn")
     parser.add_argument("--at-a-time", type=int, help="runs side by side; as many as there are cores")
@@ -173,28 +171,27 @@ def _contest(contestants: dict[str, Contestant], options: argparse.Namespace, ou
     cores = os.cpu_count() or 1
 
     def measure_rate(name: str, run: str) -> Result:
-        more = ("training.tick_kimg=0.5", "samples.every_kimg=null")
-        _train(run, contestants[name], _CALIBRATION_KIMG, 0, options.data, out, cores, more)
-        lines = [json.loads(line) for part in (out / run / "metrics").iterdir() for line in part.open()]
-        ticks = sorted(lines, key=lambda line: line["seen_images"])[_SKIPPED_TICKS:]
-        return {"images_per_s": statistics.median(tick["images_per_s"] for tick in ticks)}
+        short, long = (
+            _train(f"{run}-{kimg:g}", contestants[name], kimg, 0, options.data, out, ("samples.every_kimg=null",))
+            for kimg in _CALIBRATION_KIMG
+        )
+        num_images = 1000 * (_CALIBRATION_KIMG[1] - _CALIBRATION_KIMG[0])
+        return {"images_per_cpu_s": num_images / (long - short)}
 
     def measure_quality(name: str, kimg: float, seed: int, run: str) -> Result:
-        began = time.monotonic()
-        _train(run, contestants[name], kimg, seed, options.data, out, 0, ())
-        seconds = time.monotonic() - began
+        seconds = _train(run, contestants[name], kimg, seed, options.data, out, ())
         scores = _evaluate(out / run, options.data, _EVALUATED[options.kind])
         if options.channels is not None:
             scores |= stacked_modes(out / run, options.data, options.channels)
-        return {"kimg": kimg, "seconds": round(seconds), **scores}
+        return {"kimg": kimg, "cpu_s": round(seconds), **scores}
 
     measured: dict[str, list[float]] = {name: [] for name in contestants}
-    # In turn, since the machine's own speed drifts.
+    # In turn, since the speed of a core drifts with what its neighbours do.
     for attempt, name in itertools.product(range(options.rounds), contestants):
         run = f"{_slug(name)}-rate-{attempt}"
-        measured[name].append(results.get(run, partial(measure_rate, name, run))["images_per_s"])
+        measured[name].append(results.get(run, partial(measure_rate, name, run))["images_per_cpu_s"])
     rates = {name: statistics.median(values) for name, values in measured.items()}
-    kimgs = {name: round(rate * 60 * options.minutes / 1000, 1) for name, rate in rates.items()}
+    kimgs = {name: round(rate * cores * 60 * options.minutes / 1000, 1) for name, rate in rates.items()}
     with ThreadPoolExecutor(options.at_a_time or cores) as pool:
         futures = {}
         # All of the first seed before any of the second: a table cut short compares all contestants.
@@ -203,7 +200,7 @@ def _contest(contestants: dict[str, Contestant], options: argparse.Namespace, ou
             measure = partial(measure_quality, name, kimgs[name], seed, run)
             futures[name, seed] = pool.submit(results.get, run, measure)
         found = {key: future.result() for key, future in futures.items()}
-    print("| contestant | images/s | kimg | " + " | ".join(metrics) + " |")
+    print("| contestant | images/CPU-s | kimg | " + " | ".join(metrics) + " |")
     print("|---|---|---|" + "---|" * len(metrics))
     for name, rate in rates.items():
         columns = [_spread([found[name, seed][metric] for seed in range(options.seeds)]) for metric in metrics]
@@ -221,21 +218,21 @@ def _train(
     seed: int,
     data: Path,
     out: Path,
-    workers: int,
     more: tuple[str, ...],
-) -> None:
+) -> float:
+    """Train to the end; returns the CPU time in seconds."""
     values = {**contestant.options, "training.total_kimg": kimg, "seed": seed, "metrics.port": "null"}
     values |= dict.fromkeys(contestant.scaled, kimg) | {"metrics.controller_port": "null", "training.tick_kimg": 4}
     assignments = [f"{key}={value}" for key, value in values.items()] + list(more)
     words = [sys.executable, "-m", "gan_distributed.train", "--config", str(_JOBS / f"{contestant.recipe}.yaml")]
-    words += ["--data", str(data), "--output", str(out), "--run-id", run, "--workers", str(workers)]
+    words += ["--data", str(data), "--output", str(out), "--run-id", run, "--workers", "0"]
     words += [word for assignment in assignments for word in ("--set", assignment)]
-    _call([*words, "--set", "cluster.cpus_per_worker=1"])
+    return _call([*words, "--set", "cluster.cpus_per_worker=1"])[1]
 
 
 def _evaluate(run: Path, data: Path, metrics: tuple[str, ...]) -> Result:
     words = [sys.executable, "-m", "gan_distributed.evaluate", str(run), "--data", str(data), "--json"]
-    said = _call([*words, *(word for metric in metrics for word in ("--metric", metric))])
+    said, _ = _call([*words, *(word for metric in metrics for word in ("--metric", metric))])
     records = json.loads(said)["scores"]
     scores = {record["metric"]: record["value"] for record in records}
     for record in records:
@@ -246,12 +243,18 @@ def _evaluate(run: Path, data: Path, metrics: tuple[str, ...]) -> Result:
     return scores
 
 
-def _call(words: list[str]) -> str:
+def _call(words: list[str]) -> tuple[str, float]:
+    """What a command prints, and its CPU time in seconds."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
-    if ended.returncode:
-        raise SystemExit(f"{' '.join(words)}\n{ended.stderr}")
-    return ended.stdout
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen(words, stdout=out, stderr=err, env=environment)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        for file in (out, err):
+            file.seek(0)
+        if process.returncode:
+            raise SystemExit(f"{' '.join(words)}\n{err.read()}")
+        return out.read(), used.ru_utime + used.ru_stime
 
 
 def _spread(values: list[float]) -> str:

@@ -7,6 +7,7 @@ Faults: a worker is killed, the driver is killed, a node is drained, the bucket 
 digests of its records are those of an undisturbed run, and the weights are bit-equal.
 """
 
+import itertools
 import os
 import re
 import signal
@@ -24,7 +25,7 @@ import typer
 from commands import TINY, Background, recipe, train_words, workers_below
 from datasets import write_dataset
 from nodes import nodes
-from proxy import KINDS, FaultProxy, bucket_behind_proxy, seeded
+from proxy import KINDS, FaultProxy, bucket_behind_proxy
 from ranks import run_ranks
 from servers import within
 from test_train import assert_same_state, state_of
@@ -168,10 +169,15 @@ def drawn(seed: int, kinds: list[str], minutes: float) -> Iterator[Fault]:
         yield Fault(str(draw.choice(kinds)), after_s=float(draw.exponential(15)), after_saves=int(draw.integers(0, 3)))
 
 
-def sicken(proxy: FaultProxy, kinds: tuple[str, ...], seconds: float, seed: int = 0) -> None:
-    """For some seconds half of all requests meet a fault."""
-    until, sick = time.monotonic() + seconds, seeded(seed, kinds, 0.5, most=10**9)
-    proxy.schedule = lambda asked, before: sick(asked, before) if time.monotonic() < until else None
+def sicken(proxy: FaultProxy, kinds: tuple[str, ...], seconds: float) -> None:
+    """For some seconds, and until each kind has befallen one, every second request meets a fault."""
+    until, asked = time.monotonic() + seconds, itertools.count()
+
+    def schedule(_asked: str, _before: int) -> str | None:
+        turn, spared = divmod(next(asked), 2)
+        return None if spared or (turn >= len(kinds) and time.monotonic() >= until) else kinds[turn % len(kinds)]
+
+    proxy.schedule = schedule
 
 
 def kill_a_worker(draw: np.random.Generator) -> None:
@@ -230,7 +236,7 @@ def main(minutes: float = 10.0, seed: int = 0, kimg: float = 160.0, spoiled: boo
             job.start()
 
         inflict = {"worker": lambda: kill_a_worker(draw), "driver": kill_driver, "drain": drain}
-        inflict[SICK_BUCKET] = lambda: sicken(proxy, KINDS, seconds=20, seed=int(draw.integers(1000)))
+        inflict[SICK_BUCKET] = lambda: sicken(proxy, KINDS, seconds=20)
         try:
             report = soak(job, drawn(seed, sorted(inflict), minutes), inflict)
         finally:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.xdist_group("ray")
 @pytest.mark.timeout(1500)
 def test_a_worker_and_the_driver_are_killed_and_the_bucket_is_sick_and_nothing_changes(tmp_path):
     data, runs = "gs://bucket/data", "gs://bucket/runs"
-    settings = ["training.total_kimg=6.4", "checkpoint.every_kimg=0.64", "samples.every_kimg=null"]
+    settings = ["training.total_kimg=3.2", "checkpoint.every_kimg=0.32", "samples.every_kimg=null"]
     plan = [Fault("worker", after_saves=1), Fault(SICK_BUCKET), Fault("driver", after_saves=2)]
     with bucket_behind_proxy() as (proxy, environment):
         write_dataset(data)
