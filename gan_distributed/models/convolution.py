@@ -16,6 +16,7 @@ from torch.nn import functional
 
 # Process-wide, since autograd runs the backward pass of a GPU in a thread of its own.
 _skips_weights = False
+_weights_are_constant = False
 
 
 @contextlib.contextmanager
@@ -32,6 +33,20 @@ def only_image_gradients() -> Iterator[None]:
         _skips_weights = before
 
 
+@contextlib.contextmanager
+def constant_weights() -> Iterator[None]:
+    """Within, forward passes take weights and biases for constants: of a network that this phase does not move.
+
+    autograd leaves out what nobody asks for of its own functions only.
+    """
+    global _weights_are_constant
+    before, _weights_are_constant = _weights_are_constant, True
+    try:
+        yield
+    finally:
+        _weights_are_constant = before
+
+
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, like: nn.Conv2d) -> Tensor:
     """`functional.conv2d` with the geometry of a layer; zeros outside, no dilation.
 
@@ -39,6 +54,8 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, like: nn.Co
     """
     if not torch.is_grad_enabled():
         return _plain(x, weight, bias, like)
+    if _weights_are_constant:
+        weight, bias = weight.detach(), None if bias is None else bias.detach()
     kind = x.device.type
     if torch.is_autocast_enabled(kind):
         # Autocast knows nothing of our functions.

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gan_distributed.config import Config, Schedule
 from gan_distributed.models.augment import Augment
+from gan_distributed.models.convolution import constant_weights
 from gan_distributed.models.layers import BatchContext, Groups
 from gan_distributed.models.networks import images_from_rows
 from gan_distributed.randomness import Draws, key_of
@@ -90,7 +91,8 @@ class Phases:
     def generator(self, part: Part) -> tuple[Tensor, Tensor]:
         """The loss, and its sum over images, float [1]."""
         sets = {"fake": self._generate(part, "generator", observe=True)}
-        logits = self._judge(sets, part, "judge generator", observe=False)["fake"]
+        with constant_weights():
+            logits = self._judge(sets, part, "judge generator", observe=False)["fake"]
         if self._loss.paired:
             sets = {"real": images_from_rows(part.batch.rows, self._state.dtype)}
             # Nothing that moves in this phase depends on them.

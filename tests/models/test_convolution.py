@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gan_distributed.models.convolution import Conv2d, only_image_gradients
+from gan_distributed.models.convolution import Conv2d, constant_weights, only_image_gradients
 
 GEOMETRIES = {
     "plain": {"kernel_size": 3, "padding": 1},
@@ -77,3 +77,13 @@ def test_without_gradients_nothing_is_kept():
     layer, x = layer_and_input(GEOMETRIES["plain"])
     with torch.no_grad():
         assert layer(x).grad_fn is None
+
+
+def test_constant_weights_pass_gradients_on_and_take_none():
+    layer, x = layer_and_input(GEOMETRIES["strided"])
+    wanted = torch.autograd.grad(layer(x).square().sum(), x)
+    with constant_weights():
+        y = layer(x)
+    assert y.grad_fn.needs_input_grad[:3] == (True, False, False)
+    assert torch.equal(*wanted, *torch.autograd.grad(y.square().sum(), x))
+    assert layer(x).grad_fn.needs_input_grad[:3] == (True, True, True)
