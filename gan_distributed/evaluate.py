@@ -31,6 +31,9 @@ def evaluate(
     seed: Annotated[int | None, typer.Option(help="Seed of the generated images.")] = None,
     weights: Annotated[str | None, typer.Option(help="URL of the weights of inception.")] = None,
     sha256: Annotated[str | None, typer.Option(help="sha256 of the features' file, or the start of it.")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Score the weights that training goes on with, not their average.")
+    ] = False,
     against: Annotated[
         str | None, typer.Option(help="Compare with the last scores of this run, or of a .jsonl file of scores.")
     ] = None,
@@ -39,7 +42,7 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Records with their protocol, as JSON.")] = False,
 ) -> None:
-    """Score a trained generator (its averaged weights) against a prepared data set.
+    """Score a trained generator (its averaged weights, or with --raw its own) against a prepared data set.
 
     What is not given here is as the run's own configuration has it.
     """
@@ -54,7 +57,7 @@ def evaluate(
         "weights": weights,
         "weights_sha256": sha256,
     }
-    trained = load_trained(source)
+    trained = load_trained(source, raw=raw)
     config = _settings(trained.config.score, {name: value for name, value in given.items() if value is not None})
     others = [] if against is None else _records(against)
     _open_data(data, set_ or [])
@@ -107,7 +110,7 @@ def _score(
     manifest = load_manifest(url)
     _check_fit(trained, manifest, url)
     world = World(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    scorer = Scorer(config, url, manifest, world, store_beside(url, trained.run, command.say))
+    scorer = Scorer(config, url, manifest, world, store_beside(url, trained.run, command.say), trained.weights)
     # Before images are made: what cannot be compared is told at once.
     compared = _comparable(scorer, others)
     histogram = scorer.histogram() if trained.config.model.conditional else None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from commands import TINY, run
 from datasets import write_dataset
+from test_train import state_of
 
 from gan_distributed.config import load_config, parse_overrides
 from gan_distributed.data.manifest import load_manifest
@@ -19,6 +20,7 @@ from gan_distributed.prepare import prepare
 from gan_distributed.training.link import Link
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.scoring import read_scores
+from gan_distributed.training.trained import load_trained
 from gan_distributed.training.worker import Assignment, run_rank
 from gan_distributed.training.world import World
 
@@ -93,6 +95,19 @@ def test_scores_of_one_protocol_compare_and_others_are_refused(folder, capsys):
         evaluate(run_url, str(folder / "data"), metric=["swd"], num_images=60, against=run_url)
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
+
+
+def test_raw_weights_are_scored_by_a_protocol_of_their_own(folder, capsys):
+    run_url = str(folder / "r")
+    averaged, raw = (scored(capsys, run_url, folder, metric=["swd"], raw=raw)["scores"][0] for raw in (False, True))
+    assert (averaged["protocol"]["generator"], raw["protocol"]["generator"]) == ("ema", "raw")
+    assert raw["value"] != averaged["value"]
+    saved = state_of(run_url)
+    for name, weight in load_trained(run_url, raw=True).generator.state_dict().items():
+        assert weight.equal(saved["generator"][name]), name
+    (folder / "averaged.json").write_text(json.dumps(averaged))
+    with pytest.raises(InputError, match="which do not compare: generator raw and ema"):
+        evaluate(run_url, str(folder / "data"), metric=["swd"], raw=True, against=str(folder / "averaged.json"))
 
 
 def test_where_the_data_cannot_be_written_the_run_keeps_its_statistics(folder, capsys, tmp_path):

@@ -56,8 +56,16 @@ class Round:
 class Scorer:
     """Everything about the real images is ready once this is built; every rank builds it and calls it together."""
 
-    def __init__(self, config: ScoreConfig, data_url: str, manifest: Manifest, ranks: Ranks, store: Store) -> None:
-        self._config, self._manifest, self._ranks = config, manifest, ranks
+    def __init__(
+        self,
+        config: ScoreConfig,
+        data_url: str,
+        manifest: Manifest,
+        ranks: Ranks,
+        store: Store,
+        generator: str = "ema",
+    ) -> None:
+        self._config, self._manifest, self._ranks, self._generator = config, manifest, ranks, generator
         self._plan = plan(config, manifest, data_url)
         self.metrics = self._plan.metrics
         self._network: FeatureNetwork | None = None
@@ -180,7 +188,7 @@ class Scorer:
             resizer=network.resizer if uses_network and network else "none",
             precision="float32",
             fakes="uint8",
-            generator="ema",
+            generator=self._generator,
             truncation=None,
             labels="in the data's shares, where the generator takes any",
             seed=config.seed,

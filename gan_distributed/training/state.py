@@ -99,17 +99,7 @@ class TrainState:
         self._read(data, _NETWORKS)
 
     def _read(self, data: bytes, names: tuple[str, ...]) -> dict[str, Any]:
-        try:
-            saved: dict[str, Any] = torch.load(io.BytesIO(data), map_location=self._world.device, weights_only=True)
-            newer = saved["format"] != STATE_FORMAT
-        except Exception as error:
-            # The unpickler has errors of its own; which class they are is no part of torch's interface.
-            raise CheckpointError(f"not a saved state: {_first_line(error)}") from error
-        if newer:
-            raise ResumeError(
-                f"the saved state is of format {saved['format']}, this program reads {STATE_FORMAT}; use the version "
-                "that wrote it"
-            )
+        saved = _decoded(data, self._world.device)
         parts = self._parts()
         try:
             for name in names:
@@ -145,6 +135,27 @@ def encode_generator(weights: dict[str, Tensor], metadata: dict[str, str]) -> by
     contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
     encoded: bytes = safetensors.torch.save(contiguous, metadata)
     return encoded
+
+
+def raw_generator(data: bytes) -> dict[str, Tensor]:
+    """The generator's weights by name, on the CPU, from the bytes of state.pt. Raises CheckpointError, ResumeError."""
+    weights: dict[str, Tensor] = _decoded(data, torch.device("cpu"))["generator"]
+    return weights
+
+
+def _decoded(data: bytes, device: torch.device) -> dict[str, Any]:
+    try:
+        saved: dict[str, Any] = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+        newer = saved["format"] != STATE_FORMAT
+    except Exception as error:
+        # The unpickler has errors of its own; which class they are is no part of torch's interface.
+        raise CheckpointError(f"not a saved state: {_first_line(error)}") from error
+    if newer:
+        raise ResumeError(
+            f"the saved state is of format {saved['format']}, this program reads {STATE_FORMAT}; use the version "
+            "that wrote it"
+        )
+    return saved
 
 
 def _first_line(error: Exception) -> str:
