@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0, help="time of training of each run, of all cores")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each contestant's rate, in turn")
+    parser.add_argument("--rounds", type=int, default=4, help="measurements of each contestant's rate, in turn")
     parser.add_argument("--at-a-time", type=int, help="runs side by side; as many as there are cores")
     parser.add_argument("--only", default="", metavar="SUBSTR")
     parser.add_argument("--try", action="append", default=[], metavar="NAME=CONTESTANT,A.B=C", dest="tries")
@@ -186,11 +186,11 @@ def _contest(contestants: dict[str, Contestant], options: argparse.Namespace, ou
         return {"kimg": kimg, "cpu_s": round(seconds), **scores}
 
     measured: dict[str, list[float]] = {name: [] for name in contestants}
-    # In turn, since the speed of a core drifts with what its neighbours do.
+    # In turn, and the quickest: what neighbours do makes a core slower, never quicker.
     for attempt, name in itertools.product(range(options.rounds), contestants):
         run = f"{_slug(name)}-rate-{attempt}"
         measured[name].append(results.get(run, partial(measure_rate, name, run))["images_per_cpu_s"])
-    rates = {name: statistics.median(values) for name, values in measured.items()}
+    rates = {name: max(values) for name, values in measured.items()}
     kimgs = {name: round(rate * cores * 60 * options.minutes / 1000, 1) for name, rate in rates.items()}
     with ThreadPoolExecutor(options.at_a_time or cores) as pool:
         futures = {}
