@@ -3,11 +3,12 @@
     python benchmarks/quality.py fashion DATA [--minutes 10] [--seeds 3] [--only NAME] [--out DIR]
     python benchmarks/quality.py stacked DATA --channels FASHION_DATA …
 
-DATA: made by `quality_data.py`. Every contestant is the `train` command with one thread. Short runs tell how many
-images it sees in a second of CPU time; of all cores for the time asked for, so many are what its schedules and its
-length are set to. The runs themselves go on side by side, as many as there are cores. Nothing here depends on the
-clock, so the machine need not be quiet. Scores are taken by `evaluate`, on 10,000 images of the weights' average, in
-the features of a classifier fitted on the labels. imbalance: how far off the class furthest from its share is.
+DATA: made by `quality_data.py`. Every contestant is the `train` command with one thread. Steps of all of them in turn
+(step_rates.py) tell how many images each sees in a second of CPU time; of all cores for the time asked for, so many are
+what its schedules and its length are set to. The runs go on side by side, as many as there are cores. Nothing here
+depends on the clock, so the machine need not be quiet. Scores are taken by `evaluate`, on 10,000 images of the weights'
+average, in the features of a classifier fitted on the labels. imbalance: how far off the class furthest from its share
+is.
 
 What was measured stands in DIR/results.jsonl and is not measured again, so that a table can take several goes.
 --try NAME=CONTESTANT[,A.B=C…] adds a contestant: another one with other options. That is how constants are searched.
@@ -29,13 +30,16 @@ from pathlib import Path
 from typing import Any
 
 from stacked_modes import stacked_modes
+from step_rates import images_per_cpu_s
+
+from gan_distributed.config import Config, load_config, parse_overrides
+from gan_distributed.data.manifest import load_manifest
+from gan_distributed.models.networks import ImageSpec
 
 _JOBS = Path(__file__).parent.parent / "jobs"
 _METRICS = {"fashion": ("fid", "precision", "recall", "modes", "imbalance"), "stacked": ("modes", "modes_kl", "fid")}
 # What evaluate is asked for; the modes of stacked images are told from their channels.
 _EVALUATED = {"fashion": ("fid", "precision", "recall", "modes"), "stacked": ("fid",)}
-# The rate is that of the images between: starting, and what the first steps compile and allocate, are no part of it.
-_CALIBRATION_KIMG = (1.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0, help="time of training of each run, of all cores")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=4, help="measurements of each contestant's rate, in turn")
+    parser.add_argument("--rounds", type=int, default=20, help="of steps of all contestants in turn, for their rates")
     parser.add_argument("--at-a-time", type=int, help="runs side by side; as many as there are cores")
     parser.add_argument("--only", default="", metavar="SUBSTR")
     parser.add_argument("--try", action="append", default=[], metavar="NAME=CONTESTANT,A.B=C", dest="tries")
@@ -170,28 +174,21 @@ def _contest(contestants: dict[str, Contestant], options: argparse.Namespace, ou
     results, metrics = Results(out / "results.jsonl"), _METRICS[options.kind]
     cores = os.cpu_count() or 1
 
-    def measure_rate(name: str, run: str) -> Result:
-        short, long = (
-            _train(f"{run}-{kimg:g}", contestants[name], kimg, 0, options.data, out, ("samples.every_kimg=null",))
-            for kimg in _CALIBRATION_KIMG
-        )
-        num_images = 1000 * (_CALIBRATION_KIMG[1] - _CALIBRATION_KIMG[0])
-        return {"images_per_cpu_s": num_images / (long - short)}
+    def measure_rates() -> Result:
+        manifest = load_manifest(str(options.data))
+        images = ImageSpec(manifest.height, manifest.channels, manifest.num_classes)
+        configs = {name: _config(one) for name, one in contestants.items()}
+        return images_per_cpu_s(configs, images, options.rounds)
 
     def measure_quality(name: str, kimg: float, seed: int, run: str) -> Result:
-        seconds = _train(run, contestants[name], kimg, seed, options.data, out, ())
+        seconds = _train(run, contestants[name], kimg, seed, options.data, out)
         scores = _evaluate(out / run, options.data, _EVALUATED[options.kind])
         if options.channels is not None:
             scores |= stacked_modes(out / run, options.data, options.channels)
         return {"kimg": kimg, "cpu_s": round(seconds), **scores}
 
-    measured: dict[str, list[float]] = {name: [] for name in contestants}
-    # In turn, and the quickest: what neighbours do makes a core slower, never quicker.
-    for attempt, name in itertools.product(range(options.rounds), contestants):
-        run = f"{_slug(name)}-rate-{attempt}"
-        measured[name].append(results.get(run, partial(measure_rate, name, run))["images_per_cpu_s"])
-    rates = {name: max(values) for name, values in measured.items()}
-    kimgs = {name: round(rate * cores * 60 * options.minutes / 1000, 1) for name, rate in rates.items()}
+    rates = results.get(f"rates of {', '.join(contestants)}", measure_rates)
+    kimgs = {name: round(rates[name] * cores * 60 * options.minutes / 1000, 1) for name in contestants}
     with ThreadPoolExecutor(options.at_a_time or cores) as pool:
         futures = {}
         # All of the first seed before any of the second: a table cut short compares all contestants.
@@ -202,13 +199,23 @@ def _contest(contestants: dict[str, Contestant], options: argparse.Namespace, ou
         found = {key: future.result() for key, future in futures.items()}
     print("| contestant | images/CPU-s | kimg | " + " | ".join(metrics) + " |")
     print("|---|---|---|" + "---|" * len(metrics))
-    for name, rate in rates.items():
+    for name in contestants:
         columns = [_spread([found[name, seed][metric] for seed in range(options.seeds)]) for metric in metrics]
-        print(f"| {name} | {rate:.0f} | {kimgs[name]:g} | " + " | ".join(columns) + " |")
+        print(f"| {name} | {rates[name]:.0f} | {kimgs[name]:g} | " + " | ".join(columns) + " |")
 
 
 def _slug(name: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+def _recipe(contestant: Contestant) -> str:
+    return str(_JOBS / f"{contestant.recipe}.yaml")
+
+
+def _config(contestant: Contestant) -> Config:
+    return load_config(
+        _recipe(contestant), parse_overrides([f"{key}={value}" for key, value in contestant.options.items()])
+    )
 
 
 def _train(
@@ -218,13 +225,12 @@ def _train(
     seed: int,
     data: Path,
     out: Path,
-    more: tuple[str, ...],
 ) -> float:
     """Train to the end; returns the CPU time in seconds."""
     values = {**contestant.options, "training.total_kimg": kimg, "seed": seed, "metrics.port": "null"}
     values |= dict.fromkeys(contestant.scaled, kimg) | {"metrics.controller_port": "null", "training.tick_kimg": 4}
-    assignments = [f"{key}={value}" for key, value in values.items()] + list(more)
-    words = [sys.executable, "-m", "gan_distributed.train", "--config", str(_JOBS / f"{contestant.recipe}.yaml")]
+    assignments = [f"{key}={value}" for key, value in values.items()]
+    words = [sys.executable, "-m", "gan_distributed.train", "--config", _recipe(contestant)]
     words += ["--data", str(data), "--output", str(out), "--run-id", run, "--workers", "0"]
     words += [word for assignment in assignments for word in ("--set", assignment)]
     return _call([*words, "--set", "cluster.cpus_per_worker=1"])[1]
