@@ -60,9 +60,9 @@ def test_workers_come_and_go_and_the_result_stays(tmp_path, data, cluster):
     """I1 and I2 across resizes: 1 worker, 2 when a node joins, 1 when it dies; as one worker undisturbed."""
     settings = ["training.precision=float64", "model.batch_norm_groups=1", "training.total_kimg=12.8"]
     settings += ["checkpoint.every_kimg=0.64", "samples.every_kimg=null", "cluster.resize_check_s=5"]
-    # Steps of some length, and small: rounding must not grow to something in 800 of them.
+    # Steps of some length, and small ones: at 2e-4 a tiny GAN makes 1e-15 of rounding to 1 within 160 of them.
     settings += ["model.generator_channels=32", "model.discriminator_channels=32"]
-    settings += ["optimizer.generator.lr=2e-4", "optimizer.discriminator.lr=2e-4"]
+    settings += ["optimizer.generator.lr=2e-6", "optimizer.discriminator.lr=2e-6"]
     words = train_words(tmp_path, data, str(tmp_path / "elastic"), 2, *settings)
     words[words.index("--workers") + 1] = "1..2"
     cluster.add()
@@ -87,7 +87,7 @@ def test_workers_come_and_go_and_the_result_stays(tmp_path, data, cluster):
     ends = {name: flat(state_of(str(tmp_path / name / "r"))) for name in ("straight", "elastic")}
     for name, wanted in ends["straight"].items():
         if isinstance(wanted, torch.Tensor):
-            bound = 1e-6 * max(float(wanted.norm()), 1e-3 * wanted.numel() ** 0.5)
+            bound = 1e-9 * max(float(wanted.norm()), 1e-3 * wanted.numel() ** 0.5)
             assert float((ends["elastic"][name] - wanted).norm()) <= bound, name
 
 
