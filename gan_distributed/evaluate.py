@@ -165,9 +165,14 @@ def _comparable(scorer: Any, others: list[dict[str, Any]]) -> list[dict[str, Any
         theirs = [record for record in others if record["metric"] == metric]
         same = [record for record in theirs if record["protocol"] == ours["protocol"]]
         if theirs and not same:
-            check_comparable(ours, theirs[-1])
+            # What must be done otherwise is said of the newest of those that are most alike.
+            check_comparable(ours, min(reversed(theirs), key=lambda record: _num_different(ours, record)))
         compared += same[-1:]
     return compared
+
+
+def _num_different(one: dict[str, Any], other: dict[str, Any]) -> int:
+    return sum(value != other["protocol"].get(name) for name, value in one["protocol"].items())
 
 
 def _keep(trained: "Trained", found: "Round") -> None:
