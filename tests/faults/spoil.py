@@ -1,6 +1,6 @@
-"""Bad numbers in training as a pure function of position, whichever rank holds the image, with Ray and without.
+"""Bad numbers in training as a pure function of position, whichever rank holds the image; a step that always fails.
 
-`environment()` brings it into every worker of a Ray that is started with it; elsewhere call `install`.
+`environment()` brings them into every worker of a Ray that is started with it; elsewhere call `install`.
 """
 
 from pathlib import Path
@@ -12,10 +12,30 @@ import torch
 _EVERY = 331
 
 
-def environment() -> dict[str, str]:
+# Where `install_failure` lets every attempt fail.
+FAILS_AT_IMAGES = 480
+
+
+def environment(hook: str = "install") -> dict[str, str]:
     """For Ray's workers: a hook of Ray's own, and the path to this module."""
     here = Path(__file__).parent
-    return {"__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR": "spoil.install", "PYTHONPATH": f"{here}:{here.parent}"}
+    return {"__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR": f"spoil.{hook}", "PYTHONPATH": f"{here}:{here.parent}"}
+
+
+def install_failure() -> None:
+    """Let every rank of this process fail at the same step, each time it comes there."""
+    from gan_distributed.training.step import Step
+
+    sound = Step.__call__
+    if sound.__name__ == "failing":
+        return
+
+    def failing(self: Step, *arguments: Any, **options: Any) -> Any:
+        if self._state.seen_images == FAILS_AT_IMAGES:
+            raise RuntimeError("this step always fails")
+        return sound(self, *arguments, **options)
+
+    Step.__call__ = failing  # type: ignore[method-assign]
 
 
 def install() -> None:

@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+import spoil
 from commands import Background, train_words
+from servers import within
 
 # At most one Ray at a time, however many processes share the tests.
 pytestmark = pytest.mark.xdist_group("ray")
@@ -58,13 +60,14 @@ def test_sigterm_ends_in_its_grace_though_the_ranks_hang(tmp_path, data, cluster
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_a_failure_that_recurs_at_its_step_stops_with_the_first_traceback(tmp_path, data, cluster):
-    """A folder stands where a record of metrics is to be read, so that every attempt fails as it begins."""
-    (tmp_path / "runs" / "r" / "metrics" / "000000000000-00000.jsonl").mkdir(parents=True)
+    """Between the second checkpoint, at 320 images, and the third."""
     words = train_words(tmp_path, data, str(tmp_path / "runs"), 2, "cluster.max_failures=100")
-    cluster.add(num_cpus=2)
+    with within(spoil.environment("install_failure")):
+        cluster.add(num_cpus=2)
     with Background(words, tmp_path / "log", **cluster.environment) as job:
         assert job.end() == 1, job.log()
         log = job.log()
-    assert "at 0.0 kimg, 3 times at the same step; it would only come again; the first time:" in log
+    assert "at 0.5 kimg, 3 times at the same step; it would only come again; the first time:" in log
     assert "Traceback (most recent call last)" in log
-    assert log.count("the workers are started again from 0.0 kimg") == 2
+    assert "RuntimeError: this step always fails" in log
+    assert log.count("the workers are started again from 0.3 kimg") == 2
