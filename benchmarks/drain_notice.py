@@ -2,9 +2,9 @@
 
     python benchmarks/drain_notice.py [--workers 2] [--calls 100]
 
-The barrier stands in a thread of its own, so that no step waits for it; what it takes from the steps is CPU time. That
-of all threads of the process is counted while nothing else runs in it, less that of as long a sleep. A share of so many
-per mille of a core is what each training process gives up at a call a second (supervision.py).
+The barrier stands in a thread of its own, so that no step waits for it; what it takes from the steps is CPU time. All
+threads of the process are counted while nothing else runs in it, less what they take in as long a sleep. The share of a
+core is for the one call a second of supervision.py.
 """
 
 import argparse

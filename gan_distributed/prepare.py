@@ -97,7 +97,9 @@ def prepare(
 def _check_urls(source: str, dest: str) -> None:
     for name, url in (("SOURCE", source), ("DEST", dest)):
         if holds_credential(url):
-            raise InputError(f"{name}: the URL holds a password or a signature, which logs would tell; log in instead")
+            raise InputError(
+                f"{name}: the URL holds a password or a signature, which logs would tell; put it into the environment"
+            )
 
 
 def _check_options(

@@ -220,7 +220,9 @@ class _StopSignals:
             timer.start()
 
     def _give_up(self) -> None:
-        command.say("no last checkpoint could be made; the newest committed one stands")
+        from gan_distributed.training.cluster import NO_LAST_CHECKPOINT
+
+        command.say(NO_LAST_CHECKPOINT)
         os._exit(self.exit_code())
 
 

@@ -105,7 +105,7 @@ def in_drops(handler):
     # A piece takes longer than the server may be silent, and it never is for so long.
     for at in range(0, len(part), 250_000):
         handler.wfile.write(part[at : at + 250_000])
-        time.sleep(0.12)
+        time.sleep(0.4)
 
 
 def hanging_up(handler):

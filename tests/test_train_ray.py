@@ -121,7 +121,7 @@ def job_head(tmp_path):
     with short_folder() as folder:
         head = ["ray", "start", "--head", "--block", "--num-cpus=3", f"--port={port}", f"--temp-dir={folder}"]
         head += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--disable-usage-stats"]
-        # Ports of its own where another cluster is there: an agent whose port is taken takes no jobs.
+        # Ports of its own: where another cluster's agent has the port, the dashboard gives that one the jobs.
         head += [f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"]
         head += ["--object-store-memory=200000000"]
         with Background(head, tmp_path / "head.log", **environment) as node:

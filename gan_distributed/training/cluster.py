@@ -22,6 +22,7 @@ from gan_distributed.training.metrics import ControllerMetrics
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.worker import Assignment, run_in_ray
 
+NO_LAST_CHECKPOINT = "no last checkpoint could be made; the newest committed one stands"
 _POLL_S = 0.2
 # How long a resize waits for its checkpoint.
 _RESIZE_SAVE_S = 60.0
@@ -82,7 +83,7 @@ def _fit(
     if view.error is not None:
         raise view.error
     if stop_requested():
-        command.say("no last checkpoint could be made; the newest committed one stands")
+        command.say(NO_LAST_CHECKPOINT)
         return Outcome("stopped", max(view.committed, 0), {}, None)
     raise TrainingError(f"the workers ended without a result: {fit.told()}")
 

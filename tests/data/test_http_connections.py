@@ -84,7 +84,7 @@ def encryption(certificate, monkeypatch):
 @pytest.mark.parametrize("answer", [good, in_drops])
 def test_encrypted_bytes_are_the_same(encryption, answer):
     before = counters.retries
-    with serving(answer, encryption) as (url, _), RangeReader(url, 0.4) as reader:
+    with serving(answer, encryption) as (url, _), RangeReader(url, 1.5) as reader:
         for start in (0, 77):
             fetched(reader, url, start)
     assert counters.retries == before

@@ -24,7 +24,7 @@ def soon(monkeypatch):
 @pytest.mark.parametrize("answer", [good, in_chunks, to_the_end, in_drops, hanging_up])
 def test_every_kind_of_answer_is_read_without_a_retry(answer):
     before = counters.retries
-    with serving(answer) as (url, _), RangeReader(url, 5) as reader:
+    with serving(answer) as (url, _), RangeReader(url, 1.5) as reader:
         for start in (1000, 0, 5):
             fetched(reader, url, start)
     assert counters.retries == before

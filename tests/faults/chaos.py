@@ -39,8 +39,6 @@ Train = Callable[[World, Config, str, str], None]
 
 PROGRESS = re.compile(r"^(\d+\.\d)/\d+\.\d kimg  ", re.MULTILINE)
 RESUMED = re.compile(r"^attempt \d+: (?:starting|resuming at (\d+\.\d) kimg)", re.MULTILINE)
-
-
 # Training goes on through it; all else ends an attempt.
 SICK_BUCKET = "bucket"
 _BUCKET = "gs://bucket"
@@ -121,8 +119,10 @@ class Job:
 
 
 def soak(job: Job, plan: Iterable[Fault], inflict: Mapping[str, Callable[[], object]]) -> Report:
-    """Inflict faults on a job until it is done."""
+    """Inflict faults on a job until it is done. What returns False found nothing to strike, and does not count."""
     report, started = Report(), time.monotonic()
+    # Before that there is nothing to disturb.
+    job.wait(lambda: PROGRESS.search(job.log()))
     for fault in plan:
         saves = job.log().count("saved checkpoint") + fault.after_saves
         if not job.wait(lambda: job.log().count("saved checkpoint") >= saves):  # noqa: B023 - waits here
@@ -131,7 +131,8 @@ def soak(job: Job, plan: Iterable[Fault], inflict: Mapping[str, Callable[[], obj
         if not job.wait(lambda: time.monotonic() > due):  # noqa: B023 - waits here
             break
         before, struck = job.log(), time.monotonic()
-        inflict[fault.kind]()
+        if inflict[fault.kind]() is False:
+            continue
         report.faults[fault.kind] += 1
         if not job.wait(lambda: _goes_on(fault.kind, before, job.log())):  # noqa: B023 - waits here
             break
@@ -178,11 +179,12 @@ def sicken(proxy: FaultProxy, kinds: tuple[str, ...], seconds: float) -> None:
     proxy.schedule = schedule
 
 
-def kill_a_worker(draw: np.random.Generator) -> None:
-    """SIGKILL of a random worker below this process."""
+def kill_a_worker(draw: np.random.Generator) -> bool:
+    """SIGKILL of a random worker below this process; false where there is none."""
     workers = workers_below(os.getpid())
     if workers:
         os.kill(int(draw.choice(workers)), signal.SIGKILL)
+    return bool(workers)
 
 
 def check_against_undisturbed(
