@@ -182,15 +182,15 @@ class _StopSignals:
     def __init__(self) -> None:
         self.received: int | None = None
         self._is_training = False
-        self._grace_s: float | None = None
+        self._stop_grace_s: float | None = None
         self._take()
 
-    def training_begins(self, grace_s: float | None = None) -> None:
+    def training_begins(self, stop_grace_s: float | None = None) -> None:
         """From here on there is something to save. Called after ray.init, which takes SIGTERM for itself.
 
-        grace_s: where nobody else watches the time, how long after a signal this process ends, saved or not.
+        stop_grace_s: where nobody else watches the time, how long after a signal this process ends, saved or not.
         """
-        self._is_training, self._grace_s = True, grace_s
+        self._is_training, self._stop_grace_s = True, stop_grace_s
         self._take()
 
     def _take(self) -> None:
@@ -214,8 +214,8 @@ class _StopSignals:
             command.say(f"{signal.Signals(number).name}: training had not begun")
             raise SystemExit(self.exit_code())
         command.say(f"{signal.Signals(number).name}: saving a last checkpoint; again to end at once")
-        if self._grace_s is not None:
-            timer = threading.Timer(self._grace_s, self._give_up)
+        if self._stop_grace_s is not None:
+            timer = threading.Timer(self._stop_grace_s, self._give_up)
             timer.daemon = True
             timer.start()
 
