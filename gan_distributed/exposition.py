@@ -41,8 +41,9 @@ class Exposition:
         try:
             self._server, self._thread = prometheus.start_http_server(port, addr=host, registry=self._registry)
         except OSError as error:
-            logger.warning("metrics: port %d is taken (%s); a free one is used", port, error.strerror)
             self._server, self._thread = prometheus.start_http_server(0, addr=host, registry=self._registry)
+            free = self._server.server_port
+            logger.warning("metrics: port %d is taken (%s); %d is used instead", port, error.strerror, free)
         self.port = self._server.server_port
 
     def counter(self, name: str, text: str, **values: tuple[str, ...]) -> None:
