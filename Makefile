@@ -1,5 +1,5 @@
 # make demo: the whole job on the built-in images.   make test: every check.   make slow: the long checks as well.
-# make chaos: ten minutes of random faults.
+# make chaos: ten minutes of random faults.   make e2e: the job on a cluster, with bucket and Prometheus, on this machine.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Ray's own token authentication is for clusters; what starts here listens on this machine only.
 export RAY_AUTH_MODE ?= disabled
 
-.PHONY: demo test slow chaos lint format clean
+.PHONY: demo test slow chaos e2e lint format clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -35,6 +35,10 @@ slow: $(STAMP)
 
 chaos: $(STAMP)
 	PYTHONPATH=tests:tests/faults $(BIN)/python -m chaos --minutes 10
+
+e2e: $(STAMP)
+	tests/install_prometheus.sh
+	PYTHONPATH=tests:tests/faults $(BIN)/python -m end_to_end
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

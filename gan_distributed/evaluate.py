@@ -41,12 +41,13 @@ def evaluate(
         list[str] | None, typer.Option("--set", help="data.storage_options.KEY=value; a run does not keep these.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Records with their protocol, as JSON.")] = False,
+    log_format: command.LogFormat = "text",
 ) -> None:
     """Score a trained generator (its averaged weights, or with --raw its own) against a prepared data set.
 
     What is not given here is as the run's own configuration has it.
     """
-    command.log_to_stderr()
+    command.log_to_stderr(log_format)
     from gan_distributed.training.trained import load_trained
 
     given = {

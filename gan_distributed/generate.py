@@ -22,9 +22,10 @@ def generate(
         float | None, typer.Option(help="Draw z within this of 0: typical images, less variety; 0.5 to 2 are usual.")
     ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="One grid.png instead of single files.")] = False,
+    log_format: command.LogFormat = "text",
 ) -> None:
     """Write images of a trained generator (its averaged weights) as PNG files."""
-    command.log_to_stderr()
+    command.log_to_stderr(log_format)
     from gan_distributed.data import storage
     from gan_distributed.training.samples import encode_grid, encode_png, fixed_latents, generate_rows
     from gan_distributed.training.trained import load_trained

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gan_distributed.config.section import Port, Positive, PositiveInt, Section
+from gan_distributed.config.section import NotNegative, Port, Positive, PositiveInt, Section
 
 
 class TrainingConfig(Section):
@@ -58,6 +58,10 @@ class MetricsConfig(Section):
     host: str = Field("0.0.0.0", description="address that /metrics binds")  # noqa: S104 - scraped from outside the pod
     port: Port | None = Field(9400, description="port of local rank 0, the next ranks follow; null: no endpoint")
     controller_port: Port | None = Field(9390, description="port of the driver's endpoint; null: none")
+    linger_s: NotNegative = Field(0.0, description="how long a finished run's endpoints stay, for a last scrape")
+    pushgateway: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
+        None, description="http://HOST:PORT of a Pushgateway that is told how the run ended; null: none"
+    )
 
 
 class ClusterConfig(Section):

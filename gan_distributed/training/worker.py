@@ -77,22 +77,36 @@ def run_rank(assignment: Assignment, world: World, num_threads: int, link: Link)
     run = RunFolder(assignment.run_url)
     storage.configure(assignment.data_url, assignment.config.data.storage_options)
     manifest = load_manifest(assignment.data_url, assignment.fingerprint)
-    metrics = WorkerMetrics(assignment.config.metrics, run.url.rsplit("/", 1)[-1], world.rank, world.local_rank)
+    gpu_bytes = (
+        functools.partial(torch.cuda.max_memory_allocated, world.device) if world.device.type == "cuda" else None
+    )
+    name = run.url.rsplit("/", 1)[-1]
+    metrics = WorkerMetrics(assignment.config.metrics, name, world.rank, world.local_rank, gpu_bytes)
     with contextlib.closing(metrics):
-        while True:
-            held: list[lease.Lease] = []
-            try:
-                resume = world.on_rank_zero(lambda: _begin(assignment, run, held))  # noqa: B023 - called at once
-                return _attempt(assignment, manifest, world, metrics, resume, held, link)
-            except NonfiniteError as error:
-                reason = str(error)
-                world.on_rank_zero(lambda: record_rollback(run, reason, "nonfinite", link.say))  # noqa: B023 - called at once
-            except CollapseError as error:
-                told, best = error.reason, error.best_seen_images
-                world.on_rank_zero(lambda: return_to_best(run, best, told, link.say))  # noqa: B023 - called at once
-            finally:
-                for one in held:
-                    one.release()
+        outcome = _attempts(assignment, manifest, world, metrics, link)
+        if outcome.kind == "done":
+            with link.unhurried():
+                metrics.linger(link.stop_requested)
+        return outcome
+
+
+def _attempts(assignment: Assignment, manifest: Manifest, world: World, metrics: WorkerMetrics, link: Link) -> Outcome:
+    """Attempts on the same workers, each from an older checkpoint than the last, until one is done or stopped."""
+    run = RunFolder(assignment.run_url)
+    while True:
+        held: list[lease.Lease] = []
+        try:
+            resume = world.on_rank_zero(lambda: _begin(assignment, run, held))  # noqa: B023 - called at once
+            return _attempt(assignment, manifest, world, metrics, resume, held, link)
+        except NonfiniteError as error:
+            reason = str(error)
+            world.on_rank_zero(lambda: record_rollback(run, reason, "nonfinite", link.say))  # noqa: B023 - called at once
+        except CollapseError as error:
+            told, best = error.reason, error.best_seen_images
+            world.on_rank_zero(lambda: return_to_best(run, best, told, link.say))  # noqa: B023 - called at once
+        finally:
+            for one in held:
+                one.release()
 
 
 def _attempt(
@@ -123,8 +137,7 @@ def _attempt(
         valid_batches=valid_batches(config, world),
         allocate=page_locked if world.device.type == "cuda" else None,
     )
-    metrics.set("gan_world_size", world.size)
-    metrics.add("gan_replayed_images", resume.replayed_images)
+    metrics.publish_start(config, world.size, resume.seen_images, resume.replayed_images)
     with contextlib.closing(stream), _scribe(config, run, state, held, link) as scribe:
         stream.start(state.seen_images)
         link.progress(state.seen_images)
@@ -207,7 +220,7 @@ def run_in_ray(arguments: dict[str, Any]) -> None:
         deadline = None if info.deadline_ms is None else info.deadline_ms / 1000
         return Drain(tuple(info.preempted_node_ids), tuple(info.preempted_ranks), deadline)
 
-    if world.rank == 0 and (refused := driver.ask("begin")) is not None:
+    if world.rank == 0 and (refused := driver.ask("begin", world.size)) is not None:
         raise refused
     with Supervision(world, assignment.config.cluster.stall_timeout_s, driver, wait_for_drain) as supervision:
         try:
