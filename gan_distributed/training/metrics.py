@@ -59,6 +59,7 @@ class WorkerMetrics:
         gauge("gan_images_per_second", "Real images per second over all ranks, in the last tick")
         self._histogram("gan_step_seconds", "Time of one step on this rank")
         counter("gan_data_wait_seconds", "Time this rank waited for its next batch")
+        counter("gan_phase_seconds", "Time of steps by phase, where metrics.phase_times is on", "phase")
         gauge("gan_loss", "Mean loss in the last tick", "network")
         gauge("gan_discriminator_accuracy", "Share of images told right in the last tick", "kind")
         gauge("gan_gradient_norm", "Mean norm of the summed gradients in the last tick", "network")
