@@ -33,6 +33,8 @@ def train(
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.field=value, over the recipe.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run of that name first.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Print where the time of steps went, at the end.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Write a Chrome trace of some steps into the run.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and end.")] = False,
     log_format: command.LogFormat = "text",
 ) -> int:
@@ -42,7 +44,8 @@ def train(
     overrides = parse_overrides(set_ or [])
     shortcuts = {"data.url": data, "output": output, "run_id": run_id, "cluster.workers": workers}
     shortcuts["from_checkpoint"] = from_
-    given = {key: value for key, value in shortcuts.items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in shortcuts.items() if value is not None}
+    given |= {key: True for key, asked in {"metrics.phase_times": profile, "metrics.trace": trace}.items() if asked}
     resolved = load_config(config, overrides | given)
     if dry_run:
         sys.stdout.write(to_yaml(resolved))

@@ -11,7 +11,7 @@ from gan_distributed.config.optimizer import AdamConfig, EmaConfig, OptimizerCon
 from gan_distributed.config.recipe import differences, load_config, parse_config, parse_overrides, to_yaml
 from gan_distributed.config.run import CheckpointConfig, ClusterConfig, MetricsConfig, SamplesConfig, TrainingConfig
 from gan_distributed.config.score import MetricName, ScoreConfig
-from gan_distributed.config.section import Schedule, Section
+from gan_distributed.config.section import Schedule, Section, largest
 
 __all__ = [
     "MAX_LEAK_FREE_P",
@@ -37,6 +37,7 @@ __all__ = [
     "TrainingConfig",
     "differences",
     "holds_credential",
+    "largest",
     "load_config",
     "parse_config",
     "parse_overrides",

@@ -8,6 +8,7 @@ from gan_distributed.config import Config, MetricsConfig
 from gan_distributed.data.attempts import Counters
 from gan_distributed.exposition import Exposition, push, resident_bytes
 from gan_distributed.training.mailbox import View
+from gan_distributed.training.timing import PHASES
 
 if TYPE_CHECKING:
     from gan_distributed.training.loop import Outcome
@@ -34,6 +35,8 @@ class WorkerMetrics:
         self._rank, self._linger_s, self._gpu_bytes = rank, config.linger_s, gpu_bytes
         self.exposition = Exposition({"run": run, "rank": str(rank)}, config.host, port)
         self._declare_training(self.exposition)
+        if config.phase_times:
+            self.exposition.counter("gan_phase_seconds", "Time of steps by phase", phase=PHASES)
         self._declare_storage(self.exposition)
         self.set, self.add = self.exposition.set, self.exposition.add
 
