@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Ray's own token authentication is for clusters; what starts here listens on this machine only.
 export RAY_AUTH_MODE ?= disabled
 
-.PHONY: demo test slow chaos e2e lint format clean
+.PHONY: demo test slow chaos e2e lint format manifests clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -43,6 +43,14 @@ e2e: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The numbers of k8s/ come from what `submit` renders; tests/deployment/test_manifests.py holds them together.
+manifests: $(STAMP)
+	$(BIN)/gan-distributed submit jobs/cifar10-r3gan.yaml --name gan-train --workers 8 --data gs://BUCKET/cifar10-32 \
+	    --output gs://BUCKET/runs --google-account gan-train@PROJECT.iam.gserviceaccount.com >k8s/base/train.yaml
+	$(BIN)/gan-distributed submit jobs/cifar10-r3gan.yaml --name gan-prepare --workers 4 --data gs://BUCKET/cifar10-32 \
+	    --prepare gs://BUCKET/photos.zip --resolution 32 \
+	    --google-account gan-train@PROJECT.iam.gserviceaccount.com >k8s/prepare.yaml
 
 clean:
 	rm -rf $(VENV) demo
