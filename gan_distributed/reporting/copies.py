@@ -56,7 +56,7 @@ class Copies:
     real_grid, fake_grid: PNG, the same classes in the same columns where there are any.   seen_images: the generator's.
     closest: of num_fake generated images those that lie closest to a training image, closest first.
     fake_distance, real_distance: medians of the distance to the nearest training image, of generated images and of
-    training images (to another one).   num_suspicious: generated images closer than 99% of the training images are.
+    training images (to another one).   num_suspicious: generated images as close as the closest 1% of training images.
     num_searched: training images that were looked at.   features: what distances are in.
     """
 
@@ -201,7 +201,7 @@ def _told(
         num_fake=len(fakes),
         fake_distance=float(fake.median()),
         real_distance=float(probe.median()),
-        num_suspicious=int((fake < threshold).sum()),
+        num_suspicious=int((fake <= threshold).sum()),
         num_searched=num_searched,
         features=features,
     )

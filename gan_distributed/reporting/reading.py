@@ -47,7 +47,8 @@ class Run:
     @property
     def seen_images(self) -> int:
         """The clock at the last sign of the run."""
-        return max(0, *(int(tick["seen_images"]) for tick in self.ticks[-1:]), *self.checkpoints[-1:])
+        clocks = [int(tick["seen_images"]) for tick in self.ticks[-1:]] + self.checkpoints[-1:]
+        return max(clocks, default=0)
 
 
 class Reader:

@@ -32,19 +32,16 @@ def summary(facts: Sequence[dict[str, str]], names: Sequence[str]) -> Markup:
 def table(head: Sequence[str], rows: Sequence[Row], caption: str | None = None, class_: str | None = None) -> Markup:
     """A table whose first column names the rows; it scrolls sideways where it is too wide."""
     body = [tag("tr", tag("th", name, scope="row"), [tag("td", value) for value in values]) for name, values in rows]
-    return tag(
-        "div",
-        tag(
-            "table",
-            tag("caption", caption) if caption else None,
-            tag("thead", tag("tr", [tag("th", name, scope="col") for name in head])),
-            tag("tbody", body),
-        ),
-        class_=f"wide {class_}" if class_ else "wide",
-        tabindex=0,
-        role="group",
-        aria_label=caption or " ".join(head).strip(),
+    label = caption or " ".join(head).strip()
+    content = tag(
+        "table",
+        tag("caption", caption) if caption else None,
+        tag("thead", tag("tr", [tag("th", name, scope="col") for name in head])),
+        tag("tbody", body),
+        aria_label=None if caption else label,
     )
+    classes = f"wide {class_}" if class_ else "wide"
+    return tag("div", content, class_=classes, tabindex=0, role="group", aria_label=label)
 
 
 def samples(timelines: Sequence[Timeline], names: Sequence[str]) -> Markup:
@@ -119,7 +116,7 @@ def _protocol(chart: Chart) -> Markup | None:
         return None
     rows = [tag("div", tag("dt", name), tag("dd", told)) for name, told in chart.protocol.items()]
     shown = {name: chart.protocol.get(name, "?") for name in ("num_fake", "num_real", "features")}
-    short = f"{shown['num_fake']} generated, {shown['num_real']} real, features {shown['features']}"
+    short = f"{shown['num_fake']} fake, {shown['num_real']} real, features {shown['features']}"
     return tag("details", tag("summary", f"Protocol: {short}"), tag("dl", rows), class_="protocol")
 
 
@@ -178,7 +175,8 @@ def copies(found: Copies | str) -> Markup:
         f"each row, then the nearest of {found.num_searched:,} training images, then the distance), in "
         f"{found.features}. Median distance to the nearest training image: {found.fake_distance:.3g} for generated "
         f"images, {found.real_distance:.3g} for training images themselves. {found.num_suspicious} of {found.num_fake} "
-        "generated images are closer than 99% of training images are to another one; 1 in 100 is no sign of copying."
+        "generated images are as close as the closest 1% of training images are to another one; 1 in 100 is no sign of "
+        "copying."
     )
     return section(
         "copies",

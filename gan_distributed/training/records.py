@@ -65,7 +65,7 @@ def merge_attempts(attempts: dict[int, dict[int, dict[str, Any]]]) -> list[dict[
 def progress_line(record: dict[str, Any], total_images: int) -> str:
     """What a person wants to know at a tick."""
     seen = record["seen_images"]
-    left_s = (total_images - seen) / max(record["images_per_s"], 1e-9)
+    left_s = max(0, total_images - seen) / max(record["images_per_s"], 1e-9)
     return (
         f"{seen / 1000:.1f}/{total_images / 1000:.1f} kimg  {record['images_per_s']:,.0f} images/s  "
         f"loss D {record['loss_discriminator']:.3f} G {record['loss_generator']:.3f}  "
