@@ -27,10 +27,12 @@ lint: $(STAMP)
 
 test: $(STAMP) lint
 	tests/install_prometheus.sh
+	tests/install_chromium.sh
 	$(BIN)/python -m pytest -m 'not slow' --numprocesses 2 --dist loadgroup
 
 slow: $(STAMP)
 	tests/install_prometheus.sh
+	tests/install_chromium.sh
 	$(BIN)/python -m pytest -m slow
 
 chaos: $(STAMP)

@@ -7,6 +7,7 @@ from gan_distributed.bench_data import bench_data
 from gan_distributed.evaluate import evaluate
 from gan_distributed.generate import generate
 from gan_distributed.prepare import prepare
+from gan_distributed.report import report
 from gan_distributed.submit import submit
 from gan_distributed.train import train
 
@@ -20,7 +21,7 @@ def schema() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    command.run(prepare, train, evaluate, generate, bench_data, submit, schema, name="gan-distributed")
+    command.run(prepare, train, evaluate, generate, report, bench_data, submit, schema, name="gan-distributed")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,15 @@
 A recipe is one YAML file; `--set section.field=value` overrides a field.
 """
 
-from gan_distributed.config.configuration import Change, Config, Origin, Recorded, holds_credential, public_values
+from gan_distributed.config.configuration import (
+    Change,
+    Config,
+    Origin,
+    Recorded,
+    flattened,
+    holds_credential,
+    public_values,
+)
 from gan_distributed.config.data import DataConfig
 from gan_distributed.config.model import ModelConfig
 from gan_distributed.config.objective import MAX_LEAK_FREE_P, AugmentConfig, LossConfig
@@ -36,6 +44,7 @@ __all__ = [
     "Section",
     "TrainingConfig",
     "differences",
+    "flattened",
     "holds_credential",
     "largest",
     "load_config",

@@ -11,6 +11,7 @@ from gan_distributed.data import storage
 from gan_distributed.data.attempts import counters
 from gan_distributed.data.stream import Stream
 from gan_distributed.training.feed import Feed
+from gan_distributed.training.hardware import device_name
 from gan_distributed.training.link import Link
 from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.records import progress_line
@@ -68,6 +69,7 @@ class Loop:
         self._last_grid: str | None = None
         self._last_flush = time.monotonic()
         self._uploads = Uploads()
+        self._device_name = device_name(world.device)
         self._phases = PhaseSums()
         self._trace = (
             Trace(scribe.run.trace_url(scribe.attempt), scribe.say) if scribe and config.metrics.trace else None
@@ -146,11 +148,13 @@ class Loop:
         config, state = self._config, self._state
         images = sums.steps * config.training.batch_size * config.training.discriminator_steps
         means, longest_row = sums.read()  # device sync
+        seconds = sums.seconds()
         self._record = {
             "seen_images": state.seen_images,
             "attempt": self._scribe.attempt if self._scribe else 0,
             "time": time.time(),
-            "images_per_s": images / sums.seconds(),
+            "tick_s": seconds,
+            "images_per_s": images / seconds,
             "data_wait_s": sums.waited_s,
             "skipped_steps": sums.steps - sums.good_steps,
             **dict(zip(STATISTICS, means, strict=True)),
@@ -158,6 +162,8 @@ class Loop:
             "order_digest": f"{state.global_digest() & (1 << 64) - 1:016x}",
             "world_size": self._world.size,
             "rollbacks": state.rollbacks,
+            "device": self._device_name,
+            "last_committed_seen_images": self._saving.saved_seen_images,
         }
         phases = self._world.timer.read()
         if phases:
