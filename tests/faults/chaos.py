@@ -42,6 +42,8 @@ RESUMED = re.compile(r"^attempt \d+: (?:starting|resuming at (\d+\.\d) kimg)", r
 # Training goes on through it; all else ends an attempt.
 SICK_BUCKET = "bucket"
 _BUCKET = "gs://bucket"
+# How far a run goes on after the last fault.
+_LAST_IMAGES = 3200
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,10 @@ class Job:
         """The launch that runs now."""
         return self._launches[-1]
 
-    def start(self) -> None:
-        """The same command again."""
+    def start(self, *more: str) -> None:
+        """The same command again, with more words at its end."""
         log = self._folder / f"log{len(self._launches)}"
-        self._launches.append(Background(self._words, log, **self._environment))
+        self._launches.append(Background([*self._words, *more], log, **self._environment))
 
     def log(self) -> str:
         """Everything that all launches printed."""
@@ -118,8 +120,16 @@ class Job:
         return True
 
 
-def soak(job: Job, plan: Iterable[Fault], inflict: Mapping[str, Callable[[], object]]) -> Report:
-    """Inflict faults on a job until it is done. What returns False found nothing to strike, and does not count."""
+def soak(
+    job: Job,
+    plan: Iterable[Fault],
+    inflict: Mapping[str, Callable[[], object]],
+    after: Callable[[], object] = lambda: None,
+) -> Report:
+    """Inflict faults on a job until it is done. What returns False found nothing to strike, and does not count.
+
+    after: called when the plan is over and the job is not.
+    """
     report, started = Report(), time.monotonic()
     # Before that there is nothing to disturb.
     job.wait(lambda: PROGRESS.search(job.log()))
@@ -134,26 +144,32 @@ def soak(job: Job, plan: Iterable[Fault], inflict: Mapping[str, Callable[[], obj
         if inflict[fault.kind]() is False:
             continue
         report.faults[fault.kind] += 1
-        if not job.wait(lambda: _goes_on(fault.kind, before, job.log())):  # noqa: B023 - waits here
+        recovered = _saves if fault.kind == SICK_BUCKET else goes_on
+        if not job.wait(lambda: recovered(before, job.log())):  # noqa: B023 - waits here
             break
         report.recovery_s.setdefault(fault.kind, []).append(time.monotonic() - struck)
+    if not job.is_done():
+        after()
     job.wait(lambda: False, timeout_s=3600)
     report.wall_s = time.monotonic() - started
     log = job.log()
     report.restarts = len(RESUMED.findall(log)) - 1
-    report.repeated_kimg = sum(_repeated(log))
+    report.repeated_kimg = sum(repeated(log))
     return report
 
 
-def _goes_on(kind: str, before: str, log: str) -> bool:
-    """Whether a later attempt has made progress; where none was ended, whether a checkpoint was saved."""
-    if kind == SICK_BUCKET:
-        return log.count("saved checkpoint") > before.count("saved checkpoint")
+def goes_on(before: str, log: str) -> bool:
+    """Whether a later attempt than those before has made progress."""
     found = list(RESUMED.finditer(log))
     return len(found) > len(RESUMED.findall(before)) and PROGRESS.search(log, found[-1].end()) is not None
 
 
-def _repeated(log: str) -> Iterator[float]:
+def _saves(before: str, log: str) -> bool:
+    """Where no attempt was ended: whether a checkpoint was saved."""
+    return log.count("saved checkpoint") > before.count("saved checkpoint")
+
+
+def repeated(log: str) -> Iterator[float]:
     """For each resume: the kimg that were told before and are trained again."""
     for resumed in RESUMED.finditer(log):
         told = [float(kimg) for kimg in PROGRESS.findall(log, 0, resumed.start())]
@@ -206,11 +222,21 @@ def _train_spoiled(world: World, config: Config, data: str, run_url: str) -> Non
     train_straight(world, config, data, run_url)
 
 
-def main(minutes: float = 10.0, seed: int = 0, kimg: float = 160.0, spoiled: bool = False) -> None:
+def stop_soon(job: Job, run: str) -> str:
+    """SIGTERM, then the same command with an end near by, which a machine of any speed reaches; returns the setting."""
+    job.process.process.send_signal(signal.SIGTERM)
+    assert job.process.end() == 143, job.log()
+    total_kimg = (state_of(run)["seen_images"] + _LAST_IMAGES) / 1000
+    setting = f"training.total_kimg={total_kimg}"
+    job.start("--set", setting)
+    return setting
+
+
+def main(minutes: float = 10.0, seed: int = 0, spoiled: bool = False) -> None:
     """The long form: two spot nodes; workers and drivers are killed, nodes drained, the bucket falls ill."""
     folder = Path(tempfile.mkdtemp(prefix="chaos"))
-    data = f"{_BUCKET}/data"
-    settings = [f"training.total_kimg={kimg}", "checkpoint.every_kimg=1.6", "samples.every_kimg=null"]
+    data, run = f"{_BUCKET}/data", f"{_BUCKET}/runs/r"
+    settings = ["training.total_kimg=1000000", "checkpoint.every_kimg=1.6", "samples.every_kimg=null"]
     words = train_words(folder, data, f"{_BUCKET}/runs", 2, *settings, "cluster.max_failures=20")
     draw = np.random.default_rng(seed + 1)
     with (
@@ -234,11 +260,12 @@ def main(minutes: float = 10.0, seed: int = 0, kimg: float = 160.0, spoiled: boo
         inflict = {"worker": lambda: kill_a_worker(draw), "driver": kill_driver, "drain": drain}
         inflict[SICK_BUCKET] = lambda: sicken(proxy, KINDS, seconds=20)
         try:
-            report = soak(job, drawn(seed, sorted(inflict), minutes), inflict)
+            plan = drawn(seed, sorted(inflict), minutes)
+            report = soak(job, plan, inflict, after=lambda: settings.append(stop_soon(job, run)))
         finally:
             job.kill()
         train = _train_spoiled if spoiled else train_straight
-        state = check_against_undisturbed(folder, data, f"{_BUCKET}/runs/r", settings, report, train)
+        state = check_against_undisturbed(folder, data, run, settings, report, train)
     requests = ", ".join(f"{kind} {count}" for kind, count in sorted(proxy.faults.items()))
     skipped = state["skipped"][0]
     print(f"{report}; requests that failed: {requests}; steps skipped: {skipped}")
