@@ -29,6 +29,7 @@ from gan_distributed.prepare import prepare
 from gan_distributed.training import lease
 from gan_distributed.training.archive import Archive
 from gan_distributed.training.checkpoint_writer import CheckpointWriter
+from gan_distributed.training.link import Link
 from gan_distributed.training.loop import Loop
 from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.records import Recorder
@@ -86,7 +87,7 @@ def measure(config: Config, manifest: Manifest, data: str, run: RunFolder, round
     figures = Figures([], [], [], [])
     with contextlib.closing(stream), contextlib.closing(metrics):
         stream.start(0)
-        loop = Loop(config, world, state, stream, metrics, lambda: False, scribe, None)
+        loop = Loop(config, world, state, stream, metrics, Link(command.say, lambda: False), scribe, None)
 
         def timed(action: Callable[[], object]) -> tuple[float, float]:
             started, cpu_started = time.perf_counter(), time.thread_time()
