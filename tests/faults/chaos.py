@@ -4,8 +4,8 @@ PYTHONPATH=tests:tests/faults python -m chaos [--minutes 10] [--seed 0] [--spoil
 
 Faults: a worker is killed, the driver is killed, a node is drained, the bucket is sick for some seconds. With
 --spoiled, numbers turn bad as well, at the same positions in the undisturbed run. After so many minutes the job is
-stopped by SIGTERM, and goes on to an end near by. Then the run is done, the order digests of its records are those of an
-undisturbed run, and the weights are bit-equal.
+stopped by SIGTERM, and goes on to an end near by. Then the run is done, the order digests of its records are those of
+an undisturbed run, and the weights are bit-equal.
 """
 
 import itertools
