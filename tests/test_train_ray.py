@@ -54,7 +54,7 @@ def test_metrics_are_scraped_and_sigterm_ends_with_a_checkpoint(tmp_path, data):
         assert values[0] > 0
         assert scraped(server, ['gan_world_size{rank="0"}', "max(gan_last_committed_seen_images)"])[0] == 2
         assert scraped(server, ["gan_restarts_total"]) == [0]
-        assert scraped(server, ["histogram_quantile(0.5, sum by (le) (rate(gan_step_seconds_bucket[30s])))"])[0] > 0
+        assert scraped(server, ["histogram_quantile(0.5, sum by (le) (rate(gan_step_seconds_bucket[1m])))"])[0] > 0
         check_board(server, WITHOUT_DATA)
         job.process.send_signal(signal.SIGTERM)
         assert job.end() == 143, job.log()
