@@ -35,13 +35,10 @@ def put_in(expression: str) -> str:
     return expression
 
 
-def check_board(server: str, without_data: dict[str, str]) -> int:
-    """Each panel's queries have data, but for those of the panels that are named; how many have."""
-    asked = [query for title, found in queries().items() if title not in without_data for query in found]
+def check_board(server: str) -> int:
+    """Each panel's queries have data, but for those of panels that have none here; how many have."""
+    asked = [query for title, found in queries().items() if title not in WITHOUT_DATA for query in found]
     scraped(server, asked)
-    for title in without_data:
-        for query in queries()[title]:
-            assert answer(server, query) == [], title
     return len(asked)
 
 
