@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,17 @@ class Exposition:
             self._serve(host, port)
 
     def _serve(self, host: str, port: int) -> None:
-        try:
-            self._server, self._thread = prometheus.start_http_server(port, addr=host, registry=self._registry)
-        except OSError as error:
-            self._server, self._thread = prometheus.start_http_server(0, addr=host, registry=self._registry)
-            free = self._server.server_port
-            logger.warning("metrics: port %d is taken (%s); %d is used instead", port, error.strerror, free)
-        self.port = self._server.server_port
+        # Port 0 is any that is free.
+        for candidate in (port, 0):
+            try:
+                self._server, self._thread = prometheus.start_http_server(candidate, addr=host, registry=self._registry)
+            except OSError as error:
+                logger.warning("metrics: nothing can be served on %s:%d (%s)", host, candidate, error)
+                continue
+            self.port = self._server.server_port
+            if candidate != port:
+                logger.warning("metrics: they are on port %d instead of %d", self.port, port)
+            return
 
     def counter(self, name: str, text: str, **values: tuple[str, ...]) -> None:
         """Declare a counter, with at most one more label and its values; all its series exist from the start.
@@ -113,7 +118,7 @@ def push(gateway: str, job: str, labels: Mapping[str, str], fill: Callable[[Expo
     fill(final)
     try:
         prometheus.push_to_gateway(gateway, job, final._registry, grouping_key=dict(labels), timeout=_PUSH_S)
-    except OSError as error:
+    except (OSError, HTTPException, ValueError) as error:
         logger.warning("metrics: the Pushgateway %s did not take the end of the job (%s)", gateway, error)
 
 

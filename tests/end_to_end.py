@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from board import WITHOUT_DATA, check_board, scraped
+from board import check_board, scraped
 from commands import Background, run
 from nodes import Nodes, nodes
 from servers import free_port, gcs_server, get, prometheus
@@ -91,7 +91,7 @@ def the_job(folder: Path, cluster: Nodes, bucket: dict[str, str], steps: Steps) 
             with Background(train_words(99999, (base, controller)), folder / "log", **environment) as job:
                 job.wait_for_line("saved checkpoint")
                 steps.done("train on the first node", "a checkpoint is saved")
-                steps.done("the board", f"{check_board(server, WITHOUT_DATA)} queries have data")
+                steps.done("the board", f"{check_board(server)} queries have data")
                 steps.done("its node is drained", drained(job, cluster, server))
                 job.process.send_signal(signal.SIGTERM)
                 assert job.end() == 143, job.log()

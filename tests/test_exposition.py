@@ -25,13 +25,21 @@ def test_a_taken_port_falls_back_to_a_free_one(caplog):
     first, second = exposed(port), exposed(port)
     assert first.port == port
     assert second.port not in (None, port)
-    assert f"port {port} is taken" in caplog.text
+    assert f"nothing can be served on 127.0.0.1:{port}" in caplog.text
+    assert f"they are on port {second.port} instead of {port}" in caplog.text
     assert "gan_things_total" in text_of(second)
     first.close()
     second.close()
     again = exposed(port)
     assert again.port == port
     again.close()
+
+
+def test_an_address_that_is_not_this_machines_stops_nothing(caplog):
+    exposition = Exposition({"run": "r"}, "192.0.2.1", 9400)
+    assert exposition.port is None
+    assert "nothing can be served on 192.0.2.1:9400" in caplog.text
+    exposition.close()
 
 
 def test_counters_are_there_from_the_start_and_gauges_when_they_are_set():

@@ -117,7 +117,7 @@ def test_panels_without_data_in_a_plain_run_have_some_elsewhere(tmp_path):
     assert set(wanted) == set(WITHOUT_DATA)
     cases = [
         {
-            "expr": put_in(query).replace("[30s]", "[2m]"),
+            "expr": put_in(query).replace("[1m]", "[2m]"),
             "eval_time": "3m",
             "exp_samples": [{"labels": one, "value": value} for one, value in found],
         }
