@@ -5,6 +5,7 @@ import json
 from gan_distributed import command
 from gan_distributed.bench_data import bench_data
 from gan_distributed.evaluate import evaluate
+from gan_distributed.export import export
 from gan_distributed.generate import generate
 from gan_distributed.prepare import prepare
 from gan_distributed.train import train
@@ -19,7 +20,7 @@ def schema() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    command.run(prepare, train, evaluate, generate, bench_data, schema, name="gan-distributed")
+    command.run(prepare, train, evaluate, generate, export, bench_data, schema, name="gan-distributed")
 
 
 if __name__ == "__main__":

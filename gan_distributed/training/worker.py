@@ -105,7 +105,7 @@ def _attempt(
     link: Link,
 ) -> Outcome:
     config, run = assignment.config, RunFolder(assignment.run_url)
-    images = ImageSpec(manifest.height, manifest.channels, manifest.num_classes)
+    images, names = ImageSpec(manifest.height, manifest.channels, manifest.num_classes), manifest.class_names or ()
     state = TrainState(config, images, world, resume.rollbacks)
     if resume.state is not None:
         state.load(resume.state)
@@ -125,7 +125,7 @@ def _attempt(
     )
     metrics.set("gan_world_size", world.size)
     metrics.add("gan_replayed_images", resume.replayed_images)
-    with contextlib.closing(stream), _scribe(config, run, state, held, link) as scribe:
+    with contextlib.closing(stream), _scribe(config, run, state, names, held, link) as scribe:
         stream.start(state.seen_images)
         link.progress(state.seen_images)
         if scribe is not None:
@@ -168,14 +168,19 @@ def _begin(assignment: Assignment, run: RunFolder, held: list[lease.Lease]) -> R
 
 @contextlib.contextmanager
 def _scribe(
-    config: Config, run: RunFolder, state: TrainState, held: list[lease.Lease], link: Link
+    config: Config,
+    run: RunFolder,
+    state: TrainState,
+    class_names: tuple[str, ...],
+    held: list[lease.Lease],
+    link: Link,
 ) -> Iterator[Scribe | None]:
     """Rank 0's writers; None on the other ranks."""
     if not held:
         yield None
         return
     holder = held[0]
-    archive = Archive(config, run, state.images, holder, link.committed)
+    archive = Archive(config, run, state.images, class_names, holder, link.committed)
     first = functools.partial(archive.take_over, state.saved_seen_images, clock_of_best(state.best_score))
     writer = CheckpointWriter(archive.commit, archive.tidy, config.checkpoint.write_timeout_s, first)
     try:
