@@ -5,6 +5,7 @@ import json
 from gan_distributed import command
 from gan_distributed.bench_data import bench_data
 from gan_distributed.evaluate import evaluate
+from gan_distributed.export import export
 from gan_distributed.generate import generate
 from gan_distributed.prepare import prepare
 from gan_distributed.report import report
@@ -21,7 +22,8 @@ def schema() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    command.run(prepare, train, evaluate, generate, report, bench_data, submit, schema, name="gan-distributed")
+    verbs = (prepare, train, evaluate, generate, export, report, bench_data, submit, schema)
+    command.run(*verbs, name="gan-distributed")
 
 
 if __name__ == "__main__":

@@ -52,10 +52,18 @@ def train(
         return 0
     command.log_to_stderr(log_format)
     command.about(run=resolved.run_id)
-    return _train(resolved, frozenset(overrides), fresh)
+    code = start_or_resume(resolved, frozenset(overrides), fresh)
+    if code and resolved.cluster.workers != 0:
+        # Without Ray's farewell at exit, which may take longer than a grace period.
+        os._exit(code)
+    return code
 
 
-def _train(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
+def start_or_resume(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
+    """Train to the end, or until a signal; returns the exit code, 0 or that of the signal. Raises GanError.
+
+    allowed: keys that a resume may change.   fresh: delete the run first.
+    """
     from gan_distributed.evaluation.plan import with_absolute_files
     from gan_distributed.models.networks import ImageSpec
     from gan_distributed.training.cluster import train_on_ray
@@ -86,11 +94,7 @@ def _train(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
         outcome = train_in_process(assignment, signals.requested)
     else:
         outcome = train_on_ray(assignment, signals.requested, signals.training_begins)
-    code = _tell_end(RunFolder(run.url), outcome, signals)
-    if outcome.kind == "stopped" and config.cluster.workers != 0:
-        # Without Ray's farewell at exit, which may take longer than a grace period.
-        os._exit(code)
-    return code
+    return _tell_end(RunFolder(run.url), outcome, signals)
 
 
 def _absolute(config: "Config") -> "Config":

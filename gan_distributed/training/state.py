@@ -2,13 +2,14 @@
 
 import copy
 import io
+import json
 from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from gan_distributed.config import Config
+from gan_distributed.config import Config, public_values
 from gan_distributed.errors import CheckpointError, ResumeError
 from gan_distributed.models.networks import ImageSpec, build_discriminator, build_generator
 from gan_distributed.training.optimizer import build_optimizer
@@ -135,6 +136,20 @@ def encode_generator(weights: dict[str, Tensor], metadata: dict[str, str]) -> by
     contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
     encoded: bytes = safetensors.torch.save(contiguous, metadata)
     return encoded
+
+
+def generator_metadata(
+    config: Config, images: ImageSpec, class_names: tuple[str, ...], seen_images: int
+) -> dict[str, str]:
+    """What generator.safetensors says of itself: all that is needed to build and to use it."""
+    return {
+        "config": json.dumps(public_values(config)),
+        "resolution": str(images.resolution),
+        "channels": str(images.channels),
+        "num_classes": str(images.num_classes),
+        "class_names": json.dumps(class_names),
+        "seen_images": str(seen_images),
+    }
 
 
 def raw_generator(data: bytes) -> dict[str, Tensor]:

@@ -127,7 +127,7 @@ def _attempt(
 ) -> Outcome:
     config, run = resume.config, RunFolder(assignment.run_url)
     set_precision(config, world.device)
-    images = ImageSpec(manifest.height, manifest.channels, manifest.num_classes)
+    images, names = ImageSpec(manifest.height, manifest.channels, manifest.num_classes), manifest.class_names or ()
     state = TrainState(config, images, world, resume.rollbacks)
     if resume.state is not None:
         state.load(resume.state)
@@ -147,7 +147,7 @@ def _attempt(
         allocate=page_locked if world.device.type == "cuda" else None,
     )
     metrics.publish_start(config, world.size, resume.seen_images, resume.replayed_images)
-    with contextlib.closing(stream), _scribe(config, run, state, held, link) as scribe:
+    with contextlib.closing(stream), _scribe(config, run, state, names, held, link) as scribe:
         stream.start(state.seen_images)
         link.progress(state.seen_images)
         if scribe is not None:
@@ -194,14 +194,19 @@ def _begin(assignment: Assignment, run: RunFolder, held: list[lease.Lease], devi
 
 @contextlib.contextmanager
 def _scribe(
-    config: Config, run: RunFolder, state: TrainState, held: list[lease.Lease], link: Link
+    config: Config,
+    run: RunFolder,
+    state: TrainState,
+    class_names: tuple[str, ...],
+    held: list[lease.Lease],
+    link: Link,
 ) -> Iterator[Scribe | None]:
     """Rank 0's writers; None on the other ranks."""
     if not held:
         yield None
         return
     holder = held[0]
-    archive = Archive(config, run, state.images, holder, link.committed)
+    archive = Archive(config, run, state.images, class_names, holder, link.committed)
     first = functools.partial(archive.take_over, state.saved_seen_images, clock_of_best(state.best_score))
     writer = CheckpointWriter(archive.commit, archive.tidy, config.checkpoint.write_timeout_s, first)
     try:
