@@ -6,6 +6,7 @@ from gan_distributed import command
 from gan_distributed.bench_data import bench_data
 from gan_distributed.evaluate import evaluate
 from gan_distributed.generate import generate
+from gan_distributed.plan import plan
 from gan_distributed.prepare import prepare
 from gan_distributed.submit import submit
 from gan_distributed.train import train
@@ -20,7 +21,7 @@ def schema() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    command.run(prepare, train, evaluate, generate, bench_data, submit, schema, name="gan-distributed")
+    command.run(prepare, train, evaluate, generate, bench_data, submit, plan, schema, name="gan-distributed")
 
 
 if __name__ == "__main__":

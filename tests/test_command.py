@@ -6,7 +6,7 @@ import sys
 import pytest
 from commands import run_new as run
 
-VERBS = ["prepare", "train", "generate", "schema"]
+VERBS = ["prepare", "train", "generate", "submit", "plan", "schema"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
