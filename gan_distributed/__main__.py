@@ -7,6 +7,7 @@ from gan_distributed.bench_data import bench_data
 from gan_distributed.evaluate import evaluate
 from gan_distributed.export import export
 from gan_distributed.generate import generate
+from gan_distributed.plan import plan
 from gan_distributed.prepare import prepare
 from gan_distributed.report import report
 from gan_distributed.submit import submit
@@ -22,7 +23,7 @@ def schema() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    verbs = (prepare, train, evaluate, generate, export, report, bench_data, submit, schema)
+    verbs = (prepare, train, evaluate, generate, export, report, bench_data, submit, plan, schema)
     command.run(*verbs, name="gan-distributed")
 
 

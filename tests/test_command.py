@@ -14,7 +14,7 @@ from preparing import write_images
 
 from gan_distributed import command
 
-VERBS = ["prepare", "train", "generate", "schema"]
+VERBS = ["prepare", "train", "generate", "submit", "plan", "schema"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

