@@ -21,7 +21,8 @@ from nodes import Nodes, nodes
 from servers import free_port, gcs_server, get, prometheus
 
 RUN = "gs://bucket/runs/e2e"
-PYTHON = [sys.executable, "-m"]
+# As users call it, in processes of its own.
+PROGRAM = str(Path(sys.executable).parent / "gan-distributed")
 RECIPE = str(Path(__file__).parents[1] / "jobs" / "demo.yaml")
 _MARK = "GAN_DISTRIBUTED_END_TO_END"
 
@@ -48,7 +49,7 @@ class Steps:
 
 def train_words(total_kimg: float, ports: tuple[int, int]) -> list[str]:
     """The command; two workers that fit on one node, as local ranks 0 and 1."""
-    words = [*PYTHON, "gan_distributed.train", f"--config={RECIPE}", "--data=gs://bucket/data", "--run-id=e2e"]
+    words = [PROGRAM, "train", f"--config={RECIPE}", "--data=gs://bucket/data", "--run-id=e2e"]
     words += ["--output=gs://bucket/runs", "--workers=2"]
     settings = {"training.total_kimg": total_kimg, "training.tick_kimg": 0.64, "checkpoint.every_kimg": 1.28}
     settings |= {"samples.every_kimg": 2.56, "samples.num": 20, "cluster.cpus_per_worker": 1}
@@ -59,7 +60,7 @@ def train_words(total_kimg: float, ports: tuple[int, int]) -> list[str]:
 
 def prepared(folder: Path, port: int, environment: dict[str, str]) -> Background:
     """`prepare`, done, with its endpoint still there."""
-    words = [*PYTHON, "gan_distributed.prepare", "builtin:fashion-mnist", "gs://bucket/data", "--resolution=32"]
+    words = [PROGRAM, "prepare", "builtin:fashion-mnist", "gs://bucket/data", "--resolution=32"]
     words += [f"--metrics-port={port}", "--metrics-linger=99999"]
     job = Background(words, folder / "prepare.log", **environment)
     job.wait_for_line("prepared: ")
@@ -101,10 +102,10 @@ def the_job(folder: Path, cluster: Nodes, bucket: dict[str, str], steps: Steps) 
         assert ended.returncode == 0, ended.stderr
     done = json.loads(get(f"{bucket['STORAGE_EMULATOR_HOST']}/storage/v1/b/bucket/o/runs%2Fe2e%2FDONE.json?alt=media"))
     steps.done("the same command again, to its end", f"DONE at {done['seen_images'] / 1000:.1f} kimg")
-    made = run([*PYTHON, "gan_distributed.generate", RUN, "gs://bucket/pictures", "--num=20", "--grid"], **environment)
+    made = run([PROGRAM, "generate", RUN, "gs://bucket/pictures", "--num=20", "--grid"], **environment)
     assert made.returncode == 0, made.stderr
     steps.done("generate", made.stdout.strip())
-    words = [*PYTHON, "gan_distributed.evaluate", RUN, "--data=gs://bucket/data", "--metric=swd", "--num-images=256"]
+    words = [PROGRAM, "evaluate", RUN, "--data=gs://bucket/data", "--metric=swd", "--num-images=256"]
     scored = run([*words, "--json"], **environment)
     assert scored.returncode == 0, scored.stderr
     (score,) = json.loads(scored.stdout)["scores"]
@@ -128,9 +129,8 @@ def _marked(mark: str) -> list[str]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            parent = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            # Python's own, from which warm processes come; they end with this one.
-            is_own = int(process.name) == os.getpid() or (parent == os.getpid() and "multiprocessing" in words)
+            # Python's own tracker of resources ends with this process.
+            is_own = int(process.name) == os.getpid() or "resource_tracker" in words
             if not is_own and words and f"{_MARK}={mark}".encode() in (process / "environ").read_bytes():
                 found.append(words[:100])
     return found

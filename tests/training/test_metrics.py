@@ -1,7 +1,9 @@
 """What ranks and the driver tell: names, labels, how many series, what promtool thinks of them."""
 
 import subprocess
+import urllib.request
 
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from servers import get
 
@@ -70,6 +72,17 @@ def test_promtool_finds_nothing_to_blame():
         lint = subprocess.run(words, input=text_of(one), capture_output=True, text=True, check=False)
         assert (lint.returncode, lint.stdout, lint.stderr) == (0, "", "")
         one.close()
+
+
+def test_a_scraper_that_asks_for_openmetrics_gets_it():
+    metrics = told_all()
+    address = f"http://127.0.0.1:{metrics.exposition.port}/metrics"
+    request = urllib.request.Request(address, headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        families = {family.name for family in openmetrics.text_string_to_metric_families(answer.read().decode())}
+    assert {"gan_seen_images", "gan_step_seconds", "gan_score"} <= families
+    metrics.close()
 
 
 def test_a_tick_is_shown():
