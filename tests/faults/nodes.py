@@ -4,6 +4,7 @@ The head has no CPUs, so that workers live on the other nodes only. Nothing outs
 """
 
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from commands import Background
+from commands import Background, descendants
 from servers import within
 
 _STORE_BYTES = 100_000_000
@@ -97,8 +98,13 @@ def nodes(drain_s: int = 12) -> Iterator[Nodes]:
 def _patiently(start: Callable[[], Any]) -> Any:
     """What starts a node, again until it does so in Ray's time."""
     while True:
+        before = descendants(os.getpid())
         try:
             return start()
         except Exception as error:
             if _TOO_BUSY not in str(error):
                 raise
+            # What was started lives on.
+            for pid in set(descendants(os.getpid())) - set(before):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
