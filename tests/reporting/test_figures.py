@@ -1,12 +1,15 @@
 """Runs as charts and grids: nothing is lost that matters, and both are of bounded size."""
 
 import base64
+import hashlib
 import io
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from written_runs import interrupted, score, tick, write_run
 
+from gan_distributed import reporting
 from gan_distributed.errors import InputError
 from gan_distributed.reporting.curves import MOST_POINTS, figures_of
 from gan_distributed.reporting.grids import timeline_of
@@ -102,3 +105,10 @@ def test_a_grid_that_is_no_picture_is_named(tmp_path):
     (tmp_path / "r" / "samples" / "000000000100.png").write_bytes(b"GIF89a")
     with pytest.raises(InputError, match=r"000000000100.png: not a PNG file"):
         timeline_of(run, 10**6)
+
+
+def test_the_charts_library_is_the_one_that_the_documentation_names():
+    folder = Path(reporting.__file__).parent / "assets"
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+    for name in ("uPlot.iife.min.js", "uPlot.min.css"):
+        assert f"| `{name}` | `{hashlib.sha256((folder / name).read_bytes()).hexdigest()}` |" in text

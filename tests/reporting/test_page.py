@@ -155,6 +155,15 @@ def test_narrow_and_dark(browser, pages, name, width, dark, tmp_path):
     assert browser.complaints == []
 
 
+def test_charts_follow_the_width_of_the_window(opened):
+    for width in (390, 1280, 700):
+        opened.look(width)
+        opened.wait_for(
+            "[...document.querySelectorAll('.charts figure')].every("
+            "one => Math.abs(one.querySelector('.uplot').offsetWidth - one.clientWidth) < 2)"
+        )
+
+
 def test_all_that_can_be_operated_has_a_name_and_every_picture_a_description(opened):
     nodes = opened.ask("Accessibility.getFullAXTree")["nodes"]
     names = {
