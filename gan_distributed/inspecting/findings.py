@@ -97,7 +97,8 @@ def _checkpoint(url: str) -> Finding:
 def _run(url: str) -> Finding:
     run = RunFolder(storage.absolute(url))
     status = status_of(run)
-    checkpoints, files = [], []
+    checkpoints: list[dict[str, Any]] = []
+    files: list[Stored] = []
     for place in checkpoints_newest_first(run):
         try:
             checkpoint = open_checkpoint(place)

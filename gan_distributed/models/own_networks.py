@@ -25,7 +25,7 @@ def build_own(name: str, family: Family, config: ModelConfig, images: tuple[int,
     name: generator or discriminator.   images: resolution, channels and classes.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(key_of(seed, "own weights", name) >> 1)
+        torch.default_generator.manual_seed(key_of(seed, "own weights", name) >> 1)
         try:
             network = getattr(family, name)(config, *images)
         except TypeError as error:
