@@ -77,13 +77,13 @@ def in_onnxruntime(folder: Path, trained) -> None:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    folder, trained = tmp_path_factory.mktemp("exported"), toy_trained("biggan")
+    folder, trained = tmp_path_factory.mktemp("exported"), toy_trained("convnet")
     card = publish(trained, str(folder), ["safetensors", "torch-export", "onnx"], "mit", quiet)
     return folder, trained, card
 
 
 def test_plain_torch_makes_the_same_images(exported, tmp_path):
-    unconditional = toy_trained("r3gan", conditional=False, channels=1)
+    unconditional = toy_trained("biggan", conditional=False, channels=1)
     publish(unconditional, str(tmp_path), ["torch-export"], None, quiet)
     in_plain_torch({exported[0]: exported[1], tmp_path: unconditional})
 
