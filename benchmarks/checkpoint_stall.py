@@ -29,6 +29,7 @@ from gan_distributed.prepare import prepare
 from gan_distributed.training import lease
 from gan_distributed.training.archive import Archive
 from gan_distributed.training.checkpoint_writer import CheckpointWriter
+from gan_distributed.training.link import Link
 from gan_distributed.training.loop import Loop
 from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.records import Recorder
@@ -80,13 +81,13 @@ def measure(config: Config, manifest: Manifest, data: str, run: RunFolder, round
     stream = Stream(data, manifest, order, config.data, config.training.batch_size, 0, 1)
     metrics = WorkerMetrics(config.metrics.model_copy(update={"port": None}), "benchmark", 0, 0)
     held = lease.acquire(run, "benchmark")
-    archive = Archive(config, run, images, held)
+    archive = Archive(config, run, images, held, lambda _seen_images: None)
     writer = CheckpointWriter(archive.commit, archive.tidy, config.checkpoint.write_timeout_s)
     scribe = Scribe(run, held.attempt, held.check_known, writer, Recorder(run, held.attempt), command.say)
     figures = Figures([], [], [], [])
     with contextlib.closing(stream), contextlib.closing(metrics):
         stream.start(0)
-        loop = Loop(config, world, state, stream, metrics, lambda: False, scribe, None)
+        loop = Loop(config, world, state, stream, metrics, Link(command.say, lambda: False), scribe, None)
 
         def timed(action: Callable[[], object]) -> tuple[float, float]:
             started, cpu_started = time.perf_counter(), time.thread_time()

@@ -9,7 +9,9 @@ from gan_distributed.export import export
 from gan_distributed.generate import generate
 from gan_distributed.inspect import inspect
 from gan_distributed.prepare import prepare
+from gan_distributed.report import report
 from gan_distributed.runs import runs
+from gan_distributed.submit import submit
 from gan_distributed.train import train
 
 
@@ -20,7 +22,7 @@ def schema() -> None:
     print(json.dumps(Config.model_json_schema(), indent=1))
 
 
-VERBS = (prepare, train, evaluate, generate, export, inspect, runs, bench_data, schema)
+VERBS = (prepare, train, evaluate, generate, export, report, inspect, runs, bench_data, submit, schema)
 WORKFLOW = """Train GANs on images, on one core or a cluster of GPUs. From images to images in four steps:
 
 \b

@@ -41,6 +41,7 @@ def evaluate(
         list[str] | None, typer.Option("--set", help="data.storage_options.KEY=value; a run does not keep these.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Records with their protocol, as JSON.")] = False,
+    log_format: command.LogFormat = "text",
 ) -> None:
     """Score a trained generator (its averaged weights, or with --raw its own) against a prepared data set.
 
@@ -48,7 +49,7 @@ def evaluate(
 
     Example: gan-distributed evaluate runs/faces --data data --metric fid
     """
-    command.log_to_stderr()
+    command.log_to_stderr(log_format)
     given = {
         "metrics": metric,
         "features": features,

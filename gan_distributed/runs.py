@@ -14,12 +14,13 @@ def runs(
         str, typer.Argument(help="The folder that holds the runs (--output of train): a path, gs://, s3://.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Tell them as JSON.")] = False,
+    log_format: command.LogFormat = "text",
 ) -> None:
     """List runs: done, running, stopped or lost; how far; best score; age of the newest checkpoint.
 
     Example: gan-distributed runs gs://bucket/runs
     """
-    command.log_to_stderr()
+    command.log_to_stderr(log_format)
     from gan_distributed.inspecting.statuses import statuses, table
 
     found = statuses(url)

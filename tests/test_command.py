@@ -1,24 +1,20 @@
-"""The command line itself: help without torch, one clear line for an error."""
+"""The command line itself: help without torch, one clear line for an error, lines for people and for machines."""
 
 import json
-import re
-import shlex
+import logging
 import sys
-from pathlib import Path
+from datetime import datetime
 
 import pytest
-import typer
 from commands import run_new as run
+from datasets import write_dataset
+from in_process import train_here
+from preparing import run as prepare_here
+from preparing import write_images
 
 from gan_distributed import command
-from gan_distributed.__main__ import VERBS as FUNCTIONS
-from gan_distributed.__main__ import WORKFLOW
 
 VERBS = ["prepare", "train", "generate", "export", "inspect", "runs", "schema"]
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# What pages leave to the reader, in one word or in brackets.
-_OMITTED = re.compile(r"[\[\]…|]|\\\n")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -50,50 +46,73 @@ def test_errors_are_one_line_on_stderr():
     assert len(ended.stderr.splitlines()) == 1
 
 
-def known_options() -> dict[str, set[str]]:
-    """Of each verb, from the command line itself."""
-    group = typer.main.get_command(command.application(*FUNCTIONS, name="gan-distributed"))
-    return {
-        name: {option for parameter in verb.params for option in parameter.opts if option.startswith("--")} | {"--help"}
-        for name, verb in group.commands.items()
-    }
+@pytest.fixture
+def quiet():
+    """Give back what a command takes of this process."""
+    logger, hook = logging.getLogger("gan_distributed"), sys.excepthook
+    before = logger.handlers, logger.level, logger.propagate
+    yield
+    command.log_to_stderr()
+    logger.handlers, logger.level, logger.propagate = before
+    sys.excepthook = hook
 
 
-def commands_in(text: str) -> list[list[str]]:
-    """The words of each command of ours in a page or a help text."""
-    plain = _OMITTED.sub(" ", text)
-    found = re.findall(r"(?:gan-distributed|python -m gan_distributed[. ])\s*([a-z][a-z-]*(?:[^\n`;#]*))", plain)
-    return [line.split() for line in found]
+def events(text: str) -> list[dict]:
+    found = [json.loads(line) for line in text.splitlines()]
+    for event in found:
+        assert list(event)[:6] == ["time", "level", "run", "rank", "kimg", "message"]
+        assert datetime.fromisoformat(event["time"]).tzinfo is not None
+    return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_pages_name_only_verbs_and_options_that_are_there(page):
-    known = known_options()
-    for verb, *words in commands_in(page.read_text()):
-        # Prose goes on behind the name; other verbs may be announced, not used with options.
-        options = {word.split("=")[0].rstrip(".,:)") for word in words if word.startswith("--")}
-        if options:
-            name = verb.replace("_", "-")
-            assert name in known, f"{page.name}: {verb}"
-            assert options <= known[name], f"{page.name}: {verb} {sorted(options - known[name])}"
+def test_what_is_said_and_what_is_logged_go_one_way(capsys, quiet):
+    def speak() -> str:
+        command.about(run="r", kimg=12.3456)
+        command.say("warning: few images", rank=0)
+        command.say("rank 1: its stacks:\nthread 7")
+        logging.getLogger("gan_distributed.data").warning("a port %d", 80)
+        logging.getLogger("gan_distributed.data").info("told: quietly")
+        return capsys.readouterr().err
 
-
-def test_every_verb_has_an_example_that_parses():
-    group = typer.main.get_command(command.application(*FUNCTIONS, name="gan-distributed"))
-    steps = [line.split("gan-distributed ")[1] for line in WORKFLOW.splitlines() if "gan-distributed " in line]
-    examples = re.findall(r"Example: gan-distributed (.*)", "\n".join(function.__doc__ or "" for function in FUNCTIONS))
-    # All but schema, which takes nothing.
-    assert {line.split()[0] for line in examples} == group.commands.keys() - {"schema"}
-    assert len(steps) == 4
-    for line in [*examples, *steps]:
-        verb, *words = shlex.split(line)
-        group.commands[verb].make_context(verb, words)
-
-
-def test_without_words_the_four_steps_are_shown():
-    ended = run([sys.executable, "-m", "gan_distributed"])
-    shown = ended.stdout + ended.stderr
-    assert [line.split()[:3] for line in shown.splitlines() if re.match(r"  \d  gan-distributed", line)] == [
-        [str(number), "gan-distributed", verb]
-        for number, verb in enumerate(("prepare", "train", "evaluate", "generate"), start=1)
+    command.log_to_stderr()
+    assert speak() == "warning: few images\nrank 1: its stacks:\nthread 7\nwarning: a port 80\ntold: quietly\n"
+    command.log_to_stderr("json")
+    found = [{name: event[name] for name in ("level", "rank", "message")} for event in events(speak())]
+    assert found == [
+        {"level": "warning", "rank": 0, "message": "few images"},
+        {"level": "info", "rank": None, "message": "rank 1: its stacks:\nthread 7"},
+        {"level": "warning", "rank": None, "message": "a port 80"},
+        {"level": "info", "rank": None, "message": "told: quietly"},
     ]
+    command.say("more")
+    assert [(event["run"], event["kimg"]) for event in events(capsys.readouterr().err)] == [("r", 12.346)]
+
+
+def test_a_bug_is_one_event_with_its_traceback(capsys, quiet):
+    command.log_to_stderr("json")
+    try:
+        raise ZeroDivisionError("no\nway")
+    except ZeroDivisionError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    (event,) = events(capsys.readouterr().err)
+    assert (event["level"], event["message"]) == ("error", "ZeroDivisionError: no\nway")
+    assert "test_a_bug_is_one_event" in event["traceback"]
+
+
+def test_training_in_json_tells_run_rank_and_kimg(tmp_path, capsys, quiet):
+    write_dataset(str(tmp_path / "data"))
+    train_here(tmp_path, str(tmp_path / "data"), run_id="named", log_format="json")
+    found = events(capsys.readouterr().err)
+    assert {event["run"] for event in found} == {"named"}
+    saved = [event for event in found if event["message"].startswith("saved checkpoint")]
+    assert saved[-1]["rank"] == 0
+    assert saved[-1]["kimg"] == 0.096
+    assert found[-1]["message"].startswith("run: ")
+
+
+def test_preparing_in_json_tells_the_data_set(tmp_path, capsys, quiet):
+    write_images(tmp_path / "photos", {f"{index}.png": index for index in range(3)})
+    prepare_here(tmp_path / "photos", tmp_path / "set", log_format="json")
+    told = capsys.readouterr()
+    assert {event["run"] for event in events(told.err)} == {"set"}
+    assert told.out.startswith("prepared: ")

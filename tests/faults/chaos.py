@@ -3,31 +3,30 @@
 PYTHONPATH=tests:tests/faults python -m chaos [--minutes 10] [--seed 0] [--spoiled]
 
 Faults: a worker is killed, the driver is killed, a node is drained, the bucket is sick for some seconds. With
---spoiled, numbers turn bad as well, at the same positions in the undisturbed run. At the end the run is done, the order
-digests of its records are those of an undisturbed run, and the weights are bit-equal.
+--spoiled, numbers turn bad as well, at the same positions in the undisturbed run. After so many minutes the job is
+stopped by SIGTERM, and goes on to an end near by. Then the run is done, the order digests of its records are those of
+an undisturbed run, and the weights are bit-equal.
 """
 
 import itertools
 import os
-import re
 import signal
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import spoil
 import typer
-from commands import TINY, Background, recipe, train_words, workers_below
+from commands import TINY, recipe, train_words, workers_below
 from datasets import write_dataset
 from nodes import nodes
 from proxy import KINDS, FaultProxy, bucket_behind_proxy
 from ranks import run_ranks
 from servers import within
+from soak import SICK_BUCKET, Fault, Job, Report, soak
 from test_train import assert_same_state, state_of
 from undisturbed import assert_same_order, train_straight
 
@@ -37,128 +36,9 @@ from gan_distributed.training.world import World
 # What one rank does: (world, configuration, data, run).
 Train = Callable[[World, Config, str, str], None]
 
-PROGRESS = re.compile(r"^(\d+\.\d)/\d+\.\d kimg  ", re.MULTILINE)
-RESUMED = re.compile(r"^attempt \d+: (?:starting|resuming at (\d+\.\d) kimg)", re.MULTILINE)
-# Training goes on through it; all else ends an attempt.
-SICK_BUCKET = "bucket"
 _BUCKET = "gs://bucket"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One fault: its kind, and when: so long after training went on, and so many checkpoints later."""
-
-    kind: str
-    after_s: float = 0.0
-    after_saves: int = 0
-
-
-@dataclass
-class Report:
-    """What a soak did. recovery_s: by kind, from each fault to a later attempt's first line of progress; from the
-    bucket's falling ill to the next checkpoint.
-    """
-
-    faults: Counter[str] = field(default_factory=Counter)
-    recovery_s: dict[str, list[float]] = field(default_factory=dict)
-    restarts: int = 0
-    repeated_kimg: float = 0.0
-    useful_s: float = 0.0
-    wall_s: float = 0.0
-
-    def __str__(self) -> str:
-        faults = ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items()))
-        recovery = ", ".join(f"{kind} {np.median(found):.1f} s" for kind, found in sorted(self.recovery_s.items()))
-        return (
-            f"faults: {faults}; restarts: {self.restarts}; kimg repeated: {self.repeated_kimg:.1f}; goodput: "
-            f"{self.useful_s / self.wall_s:.0%} of {self.wall_s:.0f} s; median recovery: {recovery}"
-        )
-
-
-class Job:
-    """A train command that is started again whenever it was killed; one log a launch."""
-
-    def __init__(self, words: list[str], folder: Path, environment: Mapping[str, str]) -> None:
-        self._words, self._folder, self._environment = words, folder, environment
-        self._launches: list[Background] = []
-        self.start()
-
-    @property
-    def process(self) -> Background:
-        """The launch that runs now."""
-        return self._launches[-1]
-
-    def start(self) -> None:
-        """The same command again."""
-        log = self._folder / f"log{len(self._launches)}"
-        self._launches.append(Background(self._words, log, **self._environment))
-
-    def log(self) -> str:
-        """Everything that all launches printed."""
-        return "".join(launch.log() for launch in self._launches)
-
-    def kill(self) -> None:
-        """SIGKILL of the driver, and of what it started."""
-        self.process.kill()
-
-    def is_done(self) -> bool:
-        """Whether the command ended well. Fails where it ended otherwise."""
-        code = self.process.process.poll()
-        assert code in (None, 0), f"ended with {code}:\n{self.log()}"
-        return code == 0
-
-    def wait(self, condition: Callable[[], object], timeout_s: float = 900) -> bool:
-        """Wait for a condition; false where the job is done before."""
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            if self.is_done():
-                return False
-            assert time.monotonic() < deadline, f"not within {timeout_s} s:\n{self.log()}"
-            time.sleep(0.05)
-        return True
-
-
-def soak(job: Job, plan: Iterable[Fault], inflict: Mapping[str, Callable[[], object]]) -> Report:
-    """Inflict faults on a job until it is done. What returns False found nothing to strike, and does not count."""
-    report, started = Report(), time.monotonic()
-    # Before that there is nothing to disturb.
-    job.wait(lambda: PROGRESS.search(job.log()))
-    for fault in plan:
-        saves = job.log().count("saved checkpoint") + fault.after_saves
-        if not job.wait(lambda: job.log().count("saved checkpoint") >= saves):  # noqa: B023 - waits here
-            break
-        due = time.monotonic() + fault.after_s
-        if not job.wait(lambda: time.monotonic() > due):  # noqa: B023 - waits here
-            break
-        before, struck = job.log(), time.monotonic()
-        if inflict[fault.kind]() is False:
-            continue
-        report.faults[fault.kind] += 1
-        if not job.wait(lambda: _goes_on(fault.kind, before, job.log())):  # noqa: B023 - waits here
-            break
-        report.recovery_s.setdefault(fault.kind, []).append(time.monotonic() - struck)
-    job.wait(lambda: False, timeout_s=3600)
-    report.wall_s = time.monotonic() - started
-    log = job.log()
-    report.restarts = len(RESUMED.findall(log)) - 1
-    report.repeated_kimg = sum(_repeated(log))
-    return report
-
-
-def _goes_on(kind: str, before: str, log: str) -> bool:
-    """Whether a later attempt has made progress; where none was ended, whether a checkpoint was saved."""
-    if kind == SICK_BUCKET:
-        return log.count("saved checkpoint") > before.count("saved checkpoint")
-    found = list(RESUMED.finditer(log))
-    return len(found) > len(RESUMED.findall(before)) and PROGRESS.search(log, found[-1].end()) is not None
-
-
-def _repeated(log: str) -> Iterator[float]:
-    """For each resume: the kimg that were told before and are trained again."""
-    for resumed in RESUMED.finditer(log):
-        told = [float(kimg) for kimg in PROGRESS.findall(log, 0, resumed.start())]
-        if told:
-            yield max(0.0, told[-1] - float(resumed[1] or 0))
+# How far a run goes on after the last fault.
+_LAST_IMAGES = 3200
 
 
 def drawn(seed: int, kinds: list[str], minutes: float) -> Iterator[Fault]:
@@ -206,11 +86,21 @@ def _train_spoiled(world: World, config: Config, data: str, run_url: str) -> Non
     train_straight(world, config, data, run_url)
 
 
-def main(minutes: float = 10.0, seed: int = 0, kimg: float = 160.0, spoiled: bool = False) -> None:
+def stop_soon(job: Job, run: str) -> str:
+    """SIGTERM, then the same command with an end near by, which a machine of any speed reaches; returns the setting."""
+    job.process.process.send_signal(signal.SIGTERM)
+    assert job.process.end() == 143, job.log()
+    total_kimg = (state_of(run)["seen_images"] + _LAST_IMAGES) / 1000
+    setting = f"training.total_kimg={total_kimg}"
+    job.start("--set", setting)
+    return setting
+
+
+def main(minutes: float = 10.0, seed: int = 0, spoiled: bool = False) -> None:
     """The long form: two spot nodes; workers and drivers are killed, nodes drained, the bucket falls ill."""
     folder = Path(tempfile.mkdtemp(prefix="chaos"))
-    data = f"{_BUCKET}/data"
-    settings = [f"training.total_kimg={kimg}", "checkpoint.every_kimg=1.6", "samples.every_kimg=null"]
+    data, run = f"{_BUCKET}/data", f"{_BUCKET}/runs/r"
+    settings = ["training.total_kimg=1000000", "checkpoint.every_kimg=1.6", "samples.every_kimg=null"]
     words = train_words(folder, data, f"{_BUCKET}/runs", 2, *settings, "cluster.max_failures=20")
     draw = np.random.default_rng(seed + 1)
     with (
@@ -234,11 +124,12 @@ def main(minutes: float = 10.0, seed: int = 0, kimg: float = 160.0, spoiled: boo
         inflict = {"worker": lambda: kill_a_worker(draw), "driver": kill_driver, "drain": drain}
         inflict[SICK_BUCKET] = lambda: sicken(proxy, KINDS, seconds=20)
         try:
-            report = soak(job, drawn(seed, sorted(inflict), minutes), inflict)
+            plan = drawn(seed, sorted(inflict), minutes)
+            report = soak(job, plan, inflict, after=lambda: settings.append(stop_soon(job, run)))
         finally:
             job.kill()
         train = _train_spoiled if spoiled else train_straight
-        state = check_against_undisturbed(folder, data, f"{_BUCKET}/runs/r", settings, report, train)
+        state = check_against_undisturbed(folder, data, run, settings, report, train)
     requests = ", ".join(f"{kind} {count}" for kind, count in sorted(proxy.faults.items()))
     skipped = state["skipped"][0]
     print(f"{report}; requests that failed: {requests}; steps skipped: {skipped}")

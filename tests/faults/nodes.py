@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from commands import Background
 from servers import within
 
 _STORE_BYTES = 100_000_000
+# Ray gives a node 30 s to start, which a busy machine may not keep; it raises a bare Exception then.
+_TOO_BUSY = "timed out during startup"
 
 
 @dataclass
@@ -33,16 +35,16 @@ class Nodes:
         """A node by `ray.cluster_utils`; `kill` ends it at once."""
         # Only while something starts: the head outlives many tests.
         with within(self.environment):
-            return self.cluster.add_node(num_cpus=num_cpus, object_store_memory=_STORE_BYTES)
+            return _patiently(lambda: self.cluster.add_node(num_cpus=num_cpus, object_store_memory=_STORE_BYTES))
 
     def kill(self, node: Any) -> None:
         """SIGKILL of everything on a node."""
         self.cluster.remove_node(node, allow_graceful=False)
 
-    def add_spot(self) -> Background:
-        """A node of one CPU as a pod runs it: `ray start --block`, which SIGTERM drains."""
+    def add_spot(self, num_cpus: int = 1) -> Background:
+        """A node as a pod runs it: `ray start --block`, which SIGTERM drains."""
         words = [str(Path(sys.executable).parent / "ray"), "start", f"--address={self.cluster.address}", "--block"]
-        words += ["--num-cpus=1", f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"]
+        words += [f"--num-cpus={num_cpus}", f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"]
         while True:
             node = Background(words, self.folder / f"node{len(self.spot)}.log", **self.environment)
             self.spot.append(node)
@@ -52,8 +54,7 @@ class Nodes:
                 time.sleep(0.05)
             else:
                 return node
-            # Ray gives a node 30 s to start, which a busy machine may not keep.
-            assert "timed out during startup" in node.log(), node.log()
+            assert _TOO_BUSY in node.log(), node.log()
 
     def drain(self, node: Background) -> None:
         """What the kubelet does when a spot machine is taken back."""
@@ -82,7 +83,7 @@ def nodes(drain_s: int = 12) -> Iterator[Nodes]:
     head = {"num_cpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
     try:
         with within(environment):
-            cluster = Cluster(initialize_head=True, head_node_args=head)
+            cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
         found = Nodes(cluster, Path(folder), {**environment, "RAY_ADDRESS": cluster.address})
         try:
             yield found
@@ -91,3 +92,13 @@ def nodes(drain_s: int = 12) -> Iterator[Nodes]:
             cluster.shutdown()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """What starts a node, again until it does so in Ray's time."""
+    while True:
+        try:
+            return start()
+        except Exception as error:
+            if _TOO_BUSY not in str(error):
+                raise

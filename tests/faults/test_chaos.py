@@ -1,11 +1,12 @@
 """The short form of the chaos soak: a worker killed, a sick bucket, then the driver killed; nothing is lost."""
 
 import pytest
-from chaos import SICK_BUCKET, Fault, Job, check_against_undisturbed, kill_a_worker, sicken, soak
+from chaos import check_against_undisturbed, kill_a_worker, sicken
 from commands import train_words
 from datasets import write_dataset
 from numpy.random import default_rng
 from proxy import bucket_behind_proxy
+from soak import SICK_BUCKET, Fault, Job, soak
 
 # At most one Ray at a time, however many processes share the tests.
 pytestmark = pytest.mark.xdist_group("ray")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import spoil
-from commands import Background, train_words
+from commands import Background, train_words, workers_below
 from servers import within
 
 # At most one Ray at a time, however many processes share the tests.
@@ -40,6 +40,23 @@ def test_ranks_that_stand_still_tell_their_stacks_and_start_again(tmp_path, data
     assert "in broadcast" in stacks["1"]
     assert "the workers are started again from 0.0 kimg (failure 1 of 3 without a new checkpoint)" in log
     assert "attempt 2: starting" in log
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_process_that_is_frozen_is_left_behind(tmp_path, data, cluster):
+    """SIGSTOP: it tells nothing, and answers neither its peer nor Ray. The other rank tells, and both start again."""
+    settings = ["training.total_kimg=3.2", "checkpoint.every_kimg=0.64", "cluster.stall_timeout_s=25"]
+    words = train_words(tmp_path, data, str(tmp_path / "runs"), 2, *settings)
+    cluster.add(num_cpus=2)
+    with Background(words, tmp_path / "log", **cluster.environment) as job:
+        job.wait_for_line("saved checkpoint")
+        os.kill(workers_below(os.getpid())[0], signal.SIGSTOP)
+        assert job.end() == 0, job.log()
+        log = job.log()
+    assert re.search(r"^no progress for \d+ s at .* kimg; the workers are started again from", log, re.MULTILINE)
+    assert "(failure 1 of 3 without a new checkpoint)" in log
+    assert "attempt 2: resuming at" in log
 
 
 @pytest.mark.slow
