@@ -28,20 +28,13 @@ LogFormat = Annotated[
 ]
 
 
-def run(*functions: Callable[..., Any], name: str | None = None) -> None:
+def run(*functions: Callable[..., Any], name: str | None = None, help_: str | None = None) -> None:
     """Run one verb, or several as sub-commands, on the process's arguments, and leave the process.
 
+    help_: what the name alone tells.
     A GanError is printed as its message alone; anything else is a bug and keeps its traceback.
     """
-    app = typer.Typer(
-        name=name,
-        add_completion=len(functions) > 1,
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-    )
-    for function in functions:
-        app.command(function.__name__.replace("_", "-"))(function)
+    app = application(*functions, name=name, help_=help_)
     # typer brings its own copy of click in some releases; its errors are found through typer.
     usage_error: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     try:
@@ -58,6 +51,21 @@ def run(*functions: Callable[..., Any], name: str | None = None) -> None:
         say("interrupted")
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def application(*functions: Callable[..., Any], name: str | None = None, help_: str | None = None) -> Any:
+    """The verbs as one typer application."""
+    app = typer.Typer(
+        name=name,
+        help=help_,
+        add_completion=len(functions) > 1,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    for function in functions:
+        app.command(function.__name__.replace("_", "-"))(function)
+    return app
 
 
 class _Voice:

@@ -46,6 +46,8 @@ def evaluate(
     """Score a trained generator (its averaged weights, or with --raw its own) against a prepared data set.
 
     What is not given here is as the run's own configuration has it.
+
+    Example: gan-distributed evaluate runs/faces --data data --metric fid
     """
     command.log_to_stderr(log_format)
     given = {

@@ -1,12 +1,14 @@
 """The verb `export`: the averaged generator of a run or a checkpoint for other programs, with a card."""
 
+import difflib
 import json
 import sys
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast, get_args
 
 import typer
 
 from gan_distributed import command
+from gan_distributed.errors import InputError
 
 Kind = Literal["safetensors", "torch-export", "onnx"]
 
@@ -17,7 +19,7 @@ def export(
     ],
     out: Annotated[str, typer.Argument(help="Folder for the files; may be a URL.")],
     format_: Annotated[
-        list[Kind] | None,
+        list[str] | None,
         typer.Option(
             "--format",
             help="safetensors: the weights; torch-export: a program for torch alone; onnx: for any runtime of ONNX. "
@@ -29,6 +31,7 @@ def export(
         str | None, typer.Option("--license", help="What the card says of the weights, as mit; an SPDX identifier.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the card.")] = False,
+    log_format: command.LogFormat = "text",
 ) -> None:
     """Write a generator in formats of other programs, with a card (card.json) and a page (README.md).
 
@@ -36,14 +39,24 @@ def export(
 
     Example: gan-distributed export runs/faces exported --format onnx
     """
-    command.log_to_stderr()
+    command.log_to_stderr(log_format)
     from gan_distributed.exporting.publishing import publish
     from gan_distributed.training.trained import load_trained
 
-    kinds: list[Kind] = list(dict.fromkeys(format_ or ["safetensors"]))
+    kinds = list(dict.fromkeys(_kind(word) for word in format_ or ["safetensors"]))
     card = publish(load_trained(source), out, kinds, license_, command.say)
     told = json.dumps(card) if as_json else f"{', '.join(sorted(card['files']))} in {out}; what they are: card.json"
     sys.stdout.write(told + "\n")
+
+
+def _kind(word: str) -> Kind:
+    known = get_args(Kind)
+    if word not in known:
+        close = difflib.get_close_matches(word, known, n=1)
+        raise InputError(
+            f"--format {word}: " + (f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}")
+        )
+    return cast(Kind, word)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import typer
 
@@ -82,6 +83,7 @@ def generate(
     maker = Maker(trained, device, fast=fast)
     studio = Studio(trained, selection, limit, command.say, maker)
     place = out if out.endswith(_PICTURES) or form == "files" else storage.join(out, f"{form}.png")
+    files: Iterable[dict[str, Any]]
     if form == "sheet":
         files = studio.sheet(place, limits)
     elif form == "grid":
@@ -92,15 +94,16 @@ def generate(
         files = studio.film(place, steps or 24)
     else:
         files = studio.strip(place, steps or 8)
+    # Without a manifest nothing is kept of a file once it is there.
+    kept = list(files) if manifest else []
+    num_files = len(kept) if manifest else sum(1 for _ in files)
     if manifest:
-        content = encode_manifest(trained, files, truncation=limit, device=maker.device, fast=fast)
+        content = encode_manifest(trained, kept, truncation=limit, device=maker.device, fast=fast)
         storage.write(f"{out}.json" if out.endswith(_PICTURES) else storage.join(out, "manifest.json"), content)
     if as_json:
-        sys.stdout.write(
-            json.dumps({"out": place, "num_files": len(files), "checkpoint_sha256": trained.sha256}) + "\n"
-        )
+        sys.stdout.write(json.dumps({"out": place, "num_files": num_files, "checkpoint_sha256": trained.sha256}) + "\n")
     else:
-        sys.stdout.write((f"{len(files)} images in {place}" if form == "files" else place) + "\n")
+        sys.stdout.write((f"{num_files} images in {place}" if form == "files" else place) + "\n")
 
 
 _FILMS = (".gif", ".mp4")

@@ -80,6 +80,8 @@ def prepare(
 
     Safe to run again: the same command finishes what is missing. Bad images are listed in DEST/quarantine.jsonl, equal
     ones in DEST/duplicates.jsonl.
+
+    Example: gan-distributed prepare ./photos gs://bucket/photos-64 --resolution 64
     """
     command.log_to_stderr(log_format)
     _check_urls(source, dest, pushgateway)

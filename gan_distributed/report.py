@@ -27,7 +27,10 @@ def report(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of --serve; 0: a free one.")] = 8600,
     host: Annotated[str, typer.Option(help="Address of --serve.")] = "127.0.0.1",
 ) -> None:
-    """Show one run, or several beside one another, on a page that needs no network."""
+    """Show one run, or several beside one another, on a page that needs no network.
+
+    Example: gan-distributed report runs/faces faces.html
+    """
     command.log_to_stderr()
     from gan_distributed.reporting.making import Maker
 

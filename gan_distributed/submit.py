@@ -61,6 +61,8 @@ def submit(
     """Print a job as Kubernetes documents, or run it on a Ray cluster.
 
     The documents are checked first: what breaks a rule is told in a line each, and nothing is printed.
+
+    Example: gan-distributed submit jobs/cifar10-r3gan.yaml --workers 2
     """
     from gan_distributed.deployment.commands import prepare_words, train_words
     from gan_distributed.deployment.job import CONFIG_FOLDER, RECIPE_FILE, SPOT_DEADLINES, Deadlines, Job, pod_of

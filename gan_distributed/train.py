@@ -38,7 +38,10 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and end.")] = False,
     log_format: command.LogFormat = "text",
 ) -> int:
-    """Train a GAN on a prepared data set, or go on with the run of that name."""
+    """Train a GAN on a prepared data set, or go on with the run of that name.
+
+    Example: gan-distributed train --config jobs/demo.yaml --data demo/data --workers 2
+    """
     from gan_distributed.config import load_config, parse_overrides, to_yaml
 
     overrides = parse_overrides(set_ or [])
@@ -69,6 +72,7 @@ def start_or_resume(config: "Config", allowed: frozenset[str], fresh: bool) -> i
     from gan_distributed.training.cluster import train_on_ray
     from gan_distributed.training.fine_tuning import check_origin
     from gan_distributed.training.in_process import train_in_process
+    from gan_distributed.training.own_parts import check_own_parts
     from gan_distributed.training.run_folder import RunFolder, check_resume, read_config, read_json
     from gan_distributed.training.worker import Assignment
 
@@ -81,14 +85,16 @@ def start_or_resume(config: "Config", allowed: frozenset[str], fresh: bool) -> i
     recorded = before.recorded.dataset if before is not None and before.recorded is not None else None
     manifest = _check_data(config, data_url, recorded)
     check_resume(run, config, manifest.fingerprint, set(allowed))
+    images = ImageSpec(manifest.height, manifest.channels, manifest.num_classes)
     if before is None:
-        check_origin(config, ImageSpec(manifest.height, manifest.channels, manifest.num_classes))
+        check_origin(config, images)
     done = read_json(run.done_url)
     if done is not None and done["seen_images"] >= round(1000 * config.training.total_kimg):
         command.say(f"{run.url} is finished: {_summary(done)}")
         command.say("go on with a larger --set training.total_kimg=…, or start again with --fresh or another --run-id")
         return 0
-    assignment = Assignment(config, data_url, run.url, uuid.uuid4().hex, manifest.fingerprint, allowed)
+    folders = check_own_parts(config, images)
+    assignment = Assignment(config, data_url, run.url, uuid.uuid4().hex, manifest.fingerprint, allowed, folders)
     if config.cluster.workers == 0:
         signals.training_begins(config.cluster.stop_grace_s)
         outcome = train_in_process(assignment, signals.requested)

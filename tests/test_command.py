@@ -14,7 +14,7 @@ from preparing import write_images
 
 from gan_distributed import command
 
-VERBS = ["prepare", "train", "generate", "submit", "plan", "schema"]
+VERBS = ["prepare", "train", "generate", "export", "inspect", "runs", "submit", "plan", "schema"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -15,6 +15,7 @@ from toy_trained import NAMES, toy_trained
 
 from gan_distributed.data import storage
 from gan_distributed.errors import GanError, InputError, StorageError
+from gan_distributed.export import export
 from gan_distributed.exporting import formats, publishing
 from gan_distributed.exporting.card import without_places
 from gan_distributed.exporting.publishing import publish
@@ -76,13 +77,13 @@ def in_onnxruntime(folder: Path, trained) -> None:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    folder, trained = tmp_path_factory.mktemp("exported"), toy_trained("biggan")
+    folder, trained = tmp_path_factory.mktemp("exported"), toy_trained("convnet")
     card = publish(trained, str(folder), ["safetensors", "torch-export", "onnx"], "mit", quiet)
     return folder, trained, card
 
 
 def test_plain_torch_makes_the_same_images(exported, tmp_path):
-    unconditional = toy_trained("r3gan", conditional=False, channels=1)
+    unconditional = toy_trained("biggan", conditional=False, channels=1)
     publish(unconditional, str(tmp_path), ["torch-export"], None, quiet)
     in_plain_torch({exported[0]: exported[1], tmp_path: unconditional})
 
@@ -197,6 +198,13 @@ def test_a_program_that_makes_other_images_is_not_written(tmp_path, monkeypatch)
     with pytest.raises(GanError, match=r"generator\.pt2: its images differ by .* nothing was written"):
         publish(toy_trained("convnet"), str(tmp_path), ["torch-export"], None, quiet)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_mistyped_format_is_told(tmp_path):
+    for word, told in (("onx", "--format onx: did you mean onnx?"), ("h5", "known: safetensors, torch-export, onnx")):
+        with pytest.raises(InputError) as caught:
+            export(str(tmp_path), str(tmp_path / "out"), format_=[word])
+        assert told in str(caught.value)
 
 
 def test_without_its_package_onnx_is_refused(tmp_path, monkeypatch):

@@ -1,10 +1,10 @@
 """What `generate` makes of a trained generator: single files, a grid, a strip, a film, a sheet of truncations.
 
-Each returns what it wrote, an entry a file, for a manifest.
+Each tells what it wrote, an entry a file, for a manifest.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -46,8 +46,8 @@ class Studio:
         self._maker, self._truncation = maker, truncation
         self._names, self._num_classes = class_names(trained), trained.num_classes
 
-    def files(self, folder: str) -> list[File]:
-        """A PNG file each, named by number, or by seed where there are several."""
+    def files(self, folder: str) -> Iterator[File]:
+        """A PNG file each, named by number, or by seed where there are several; told as they are there."""
         subjects = self._selection.subjects(USUAL_NUM, self._num_classes)
         num = self._selection.count(USUAL_NUM)
         by_seed = self._selection.seeds is not None
@@ -57,7 +57,8 @@ class Studio:
             return storage.join(folder, name)
 
         written = write_pictures(self._maker.make(subjects, self._truncation), url_of, num, self._say)
-        return [{"file": _name(url), **self._told(subject), "sha256": sha256} for subject, url, sha256 in written]
+        for subject, url, sha256 in written:
+            yield {"file": _name(url), **self._told(subject), "sha256": sha256}
 
     def grid(self, url: str) -> list[File]:
         """One picture; a class a column where labels are not given."""

@@ -12,7 +12,7 @@ from gan_distributed.models.convolution import constant_weights
 from gan_distributed.models.layers import BatchContext, Groups
 from gan_distributed.models.networks import images_from_rows
 from gan_distributed.randomness import Draws, key_of
-from gan_distributed.training.losses import LOSSES, image_gradients, squared_distance_from_one, squared_norm
+from gan_distributed.training.losses import find_loss, image_gradients, squared_distance_from_one, squared_norm
 from gan_distributed.training.parts import BETWEEN, FAKE, Part
 from gan_distributed.training.schedule import value_at
 from gan_distributed.training.state import TrainState
@@ -45,7 +45,7 @@ class Phases:
     def __init__(self, config: Config, state: TrainState, world: World, *, shared_groups: bool) -> None:
         self._config, self._state, self._world = config, state, world
         self._shared_groups = shared_groups
-        self._loss = LOSSES[config.loss.name]
+        self._loss = find_loss(config.loss)
         self._autocast = config.training.precision == "bf16"
         # Of the part that the generator's phase goes on with: the images, and their graph.
         self._kept: tuple[Part, Tensor] | None = None

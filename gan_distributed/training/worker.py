@@ -6,6 +6,7 @@
 import contextlib
 import functools
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,6 +49,7 @@ class Assignment:
     """What the driver gives to every worker; picklable.
 
     owner: the launch.   fingerprint: the data set's.   allowed: keys that a resume may change.
+    code_folders: where the driver found the user's own family and loss; looked at last, where they are there.
     """
 
     config: Config
@@ -56,6 +58,7 @@ class Assignment:
     owner: str
     fingerprint: str
     allowed: frozenset[str]
+    code_folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -222,6 +225,7 @@ def run_in_ray(arguments: dict[str, Any]) -> None:
     import ray.train.torch
 
     assignment: Assignment = arguments["assignment"]
+    sys.path.extend(folder for folder in assignment.code_folders if folder not in sys.path)
     context = ray.train.get_context()
     world = World(
         rank=context.get_world_rank(),
