@@ -41,7 +41,10 @@ def plan(
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.field=value, over the recipe.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """Say what a number of workers gives for a recipe, on paper: nothing is measured here."""
+    """Say what a number of workers gives for a recipe, on paper: nothing is measured here.
+
+    Example: gan-distributed plan jobs/cifar10-r3gan.yaml --workers 8 --images-per-s 1500
+    """
     from gan_distributed.config import load_config, parse_overrides
     from gan_distributed.deployment import capacity
     from gan_distributed.training.layout import advice

@@ -55,7 +55,7 @@ PLANTED = {
     "lives in one process": [(("spec", "entrypoint"), ENTRYPOINT.replace("gs://BUCKET/runs", "memory://runs"))],
     "--workers must say": [(("spec", "entrypoint"), ENTRYPOINT.replace("--workers 8", ""))],
     "cluster.workers 3": [(("spec", "entrypoint"), ENTRYPOINT + " --set cluster.workers=3")],
-    "Input should be": [(("spec", "entrypoint"), ENTRYPOINT + " --set loss.name=bse")],
+    "is no loss": [(("spec", "entrypoint"), ENTRYPOINT + " --set loss.name=bse")],
     "at most 47": [(("metadata", "name"), "x" * 48)],
     "from a letter on": [(("metadata", "name"), "1-run")],
 }
