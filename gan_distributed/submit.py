@@ -14,6 +14,7 @@ from gan_distributed import command
 from gan_distributed.errors import InputError
 
 if TYPE_CHECKING:
+    from gan_distributed.config import Config
     from gan_distributed.deployment.job import Job
 
 IMAGE = "registry.example.com/gan-distributed:0.1.0"
@@ -64,7 +65,7 @@ def submit(
 
     Example: gan-distributed submit jobs/cifar10-r3gan.yaml --workers 2
     """
-    from gan_distributed.deployment.commands import prepare_words, train_words
+    from gan_distributed.deployment.commands import prepare_words, train_words, with_absolute_places
     from gan_distributed.deployment.job import CONFIG_FOLDER, RECIPE_FILE, SPOT_DEADLINES, Deadlines, Job, pod_of
     from gan_distributed.deployment.recipe_text import read_recipe
     from gan_distributed.training.layout import advice
@@ -73,16 +74,16 @@ def submit(
     gpus = (0 if prepare else 1) if gpus_per_worker is None else gpus_per_worker
     _check_at_least(("--workers", workers, 1), ("--gpus-per-worker", gpus, 0), ("--memory-gib", memory_gib, 1))
     _check_at_least(("--cpus-per-worker", cpus_per_worker, 1), ("--resolution", resolution, 8))
-    num_pods, ranks_each = workers or 1, max(1, gpus)
-    if workers is None and config.cluster.worker_range is not None:
-        num_pods = max(1, config.cluster.worker_range[1] // ranks_each)
-    run = config.run_id or Path(recipe).stem
+    num_pods = _num_pods(config, max(1, gpus)) if workers is None else workers
+    ranks, run = num_pods * max(1, gpus), config.run_id or Path(recipe).stem
+    if ray is not None:
+        config = with_absolute_places(config)
     if prepare is not None:
-        words, files = prepare_words(config, prepare, resolution), {}
+        words, files = prepare_words(config, prepare, resolution, sees_disk=ray is not None), {}
     else:
         place = RECIPE_FILE if ray is not None else f"{CONFIG_FOLDER}/{RECIPE_FILE}"
-        words, files = train_words(config, place, run, num_pods * ranks_each, set_ or []), {RECIPE_FILE: text}
-        for line in advice(config, num_pods * ranks_each, use_gpu=gpus > 0):
+        words, files = train_words(config, place, run, ranks, set_ or []), {RECIPE_FILE: text}
+        for line in advice(config, ranks, use_gpu=gpus > 0):
             command.say(line)
     job = Job(
         name=name or _name_of(f"gan-{'prepare-' if prepare else ''}{run}"),
@@ -98,6 +99,11 @@ def submit(
         deadlines=SPOT_DEADLINES if spot else Deadlines(),
     )
     return _print(job, dry_run) if ray is None else _run_on_ray(job, ray, dry_run)
+
+
+def _num_pods(config: "Config", ranks_each: int) -> int:
+    """Pods for the processes that the recipe asks for."""
+    return 1 if config.cluster.worker_range is None else max(1, config.cluster.worker_range[1] // ranks_each)
 
 
 def _check_at_least(*options: tuple[str, int | None, int]) -> None:

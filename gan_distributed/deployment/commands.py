@@ -1,6 +1,7 @@
 """The words that a job runs: `train` with a recipe, or `prepare`."""
 
 from gan_distributed.config import Config
+from gan_distributed.data import storage
 from gan_distributed.errors import ConfigError, InputError
 
 _PYTHON = ("python", "-m")
@@ -19,10 +20,17 @@ def train_words(config: Config, recipe: str, run_id: str, num_ranks: int, overri
     return tuple(words)
 
 
-def prepare_words(config: Config, source: str, resolution: int) -> tuple[str, ...]:
-    """The command that makes the data set of a recipe."""
+def prepare_words(config: Config, source: str, resolution: int, *, sees_disk: bool) -> tuple[str, ...]:
+    """The command that makes the data set of a recipe.   sees_disk: whether it runs where this machine's paths are."""
     if config.data.url is None:
         raise ConfigError("data.url: nowhere to write; give --data URL")
-    if ":" in source:
-        return (*_PYTHON, "gan_distributed.prepare", source, config.data.url, "--resolution", str(resolution))
-    raise InputError(f"--prepare {source}: a path on this machine, which the cluster does not see; give a URL")
+    if ":" not in source and not sees_disk:
+        raise InputError(f"--prepare {source}: a path on this machine, which the cluster does not see; give a URL")
+    place = source if ":" in source else storage.absolute(source)
+    return (*_PYTHON, "gan_distributed.prepare", place, config.data.url, "--resolution", str(resolution))
+
+
+def with_absolute_places(config: Config) -> Config:
+    """For a command that runs in another folder."""
+    url, output = (None if place is None else storage.absolute(place) for place in (config.data.url, config.output))
+    return config.model_copy(update={"data": config.data.model_copy(update={"url": url}), "output": output})

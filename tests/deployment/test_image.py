@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -82,20 +83,26 @@ def test_the_build_sends_only_what_is_copied():
     assert all((ROOT / name).exists() for name in passed)
 
 
+@pytest.fixture
+def store(tmp_path):
+    yield tmp_path / "store"
+    shutil.rmtree(tmp_path / "store", ignore_errors=True)
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(5400)
-def test_the_demo_runs_in_the_image_that_is_built(tmp_path):
+@pytest.mark.timeout(7200)
+def test_the_demo_runs_in_the_image_that_is_built(tmp_path, store):
     """Base, build, `prepare`, two Ray workers: as uid 1000, without capabilities, on a read-only root."""
     if reason := built_image.missing():
         pytest.skip(reason)
-    built_image.build(tmp_path / "store")
+    built_image.build(store)
     data = tmp_path / "data"
     data.mkdir()
     data.chmod(0o777)
-    said = built_image.config(tmp_path / "store")
+    said = built_image.config(store)
     assert said["User"] == "1000:1000"
     assert said["Labels"]["org.opencontainers.image.version"] == PROJECT["version"]
-    with built_image.Container(tmp_path / "store", data) as container:
+    with built_image.Container(store, data) as container:
         checked = container.run("bash", "-lc", "id --user; ray --version; ! touch /x && ! command -v gcc make pip")
         assert checked.returncode == 0, checked.stdout + checked.stderr
         assert checked.stdout.split() == ["1000", "ray,", "version", RAY_VERSION]
