@@ -157,6 +157,7 @@ def _delete_run(run: Any) -> None:
 def _train_here(assignment: "Assignment", signals: "_StopSignals") -> "Outcome":
     import torch
 
+    from gan_distributed.training.layout import usable_cores
     from gan_distributed.training.link import Link
     from gan_distributed.training.stall import StallWatch
     from gan_distributed.training.worker import run_rank
@@ -165,7 +166,7 @@ def _train_here(assignment: "Assignment", signals: "_StopSignals") -> "Outcome":
     cluster = assignment.config.cluster
     use_gpu = torch.cuda.is_available() if cluster.use_gpu is None else cluster.use_gpu
     world = World(device=torch.device("cuda" if use_gpu else "cpu"))
-    threads = cluster.cpus_per_worker or os.cpu_count() or 1
+    threads = cluster.cpus_per_worker or usable_cores()
     signals.training_begins(cluster.stop_grace_s)
     watch = StallWatch(cluster.stall_timeout_s, _tell_stall)
     link = Link(command.say, signals.requested, progress=watch.progress, unhurried=watch.paused)

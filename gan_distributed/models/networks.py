@@ -1,9 +1,11 @@
 """Builds the two networks of a family for a data set. Holds no architecture."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gan_distributed.config import ModelConfig
 from gan_distributed.errors import ConfigError
@@ -52,10 +54,21 @@ def _empty(class_name: str, config: ModelConfig, images: ImageSpec) -> nn.Module
     if images.resolution not in family.RESOLUTIONS:
         raise ConfigError(_other_resolution(config.family, images.resolution))
     num_classes = images.num_classes if config.conditional else 0
-    # On the meta device the layers' own initialisers draw nothing from the global generator.
-    with torch.device("meta"):
+    with _LeftAsItIs():
         network: nn.Module = getattr(family, class_name)(config, images.resolution, images.channels, num_classes)
-    return network.to_empty(device="cpu")
+    return network
+
+
+class _LeftAsItIs(TorchFunctionMode):
+    """Within, the layers' own initialisers draw nothing from the global generator.
+
+    They would do so on the meta device, too, but moving away from there imports sympy and more, two seconds' worth.
+    """
+
+    def __torch_function__(self, function: Any, _types: Any, arguments: Any = (), options: Any = None) -> Any:
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return arguments[0] if arguments else options["tensor"]
+        return function(*arguments, **(options or {}))
 
 
 def _other_resolution(name: str, resolution: int) -> str:
