@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gan_distributed.config import ModelConfig
 from gan_distributed.config.own import load_own
@@ -43,7 +44,7 @@ def empty_generator(config: ModelConfig, images: ImageSpec) -> nn.Module:
     """The generator on the CPU in float32, without weights of its own: for those that are there already."""
     if config.is_own:
         return _built("generator", config, images, 0)
-    return _shapes("generator", find_family(config, images), config, images).to_empty(device="cpu")
+    return _shapes("generator", find_family(config, images), config, images)
 
 
 def num_parameters(config: ModelConfig, images: ImageSpec) -> tuple[int, int]:
@@ -75,7 +76,7 @@ def _built(name: str, config: ModelConfig, images: ImageSpec, seed: int) -> nn.M
     family = find_family(config, images)
     if config.is_own:
         return build_own(name, family, config, _arguments(config, images), seed)
-    network = _shapes(name, family, config, images).to_empty(device="cpu")
+    network = _shapes(name, family, config, images)
     if family.initialize is not None:
         family.initialize(network, seed, name)
     return network
@@ -84,14 +85,26 @@ def _built(name: str, config: ModelConfig, images: ImageSpec, seed: int) -> nn.M
 def _counted(name: str, config: ModelConfig, images: ImageSpec) -> nn.Module:
     if config.is_own:
         return _built(name, config, images, 0)
-    return _shapes(name, find_family(config, images), config, images)
+    with torch.device("meta"):
+        return _shapes(name, find_family(config, images), config, images)
 
 
 def _shapes(name: str, family: Family, config: ModelConfig, images: ImageSpec) -> nn.Module:
-    # On the meta device the layers' own initialisers draw nothing from the global generator.
-    with torch.device("meta"):
+    with _LeftAsItIs():
         network: nn.Module = getattr(family, name)(config, *_arguments(config, images))
     return network
+
+
+class _LeftAsItIs(TorchFunctionMode):
+    """Within, the layers' own initialisers draw nothing from the global generator.
+
+    They would do so on the meta device, too, but moving away from there imports sympy and more, two seconds' worth.
+    """
+
+    def __torch_function__(self, function: Any, _types: Any, arguments: Any = (), options: Any = None) -> Any:
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return arguments[0] if arguments else options["tensor"]
+        return function(*arguments, **(options or {}))
 
 
 def _arguments(config: ModelConfig, images: ImageSpec) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from gan_distributed import command
 from gan_distributed.config import Config
 from gan_distributed.errors import InputError, TrainingError
 from gan_distributed.training import lease
-from gan_distributed.training.layout import Layout, layout_of, local_cpus, tell_layout
+from gan_distributed.training.layout import Layout, layout_of, local_cpus, tell_layout, usable_cores
 from gan_distributed.training.loop import Outcome
 from gan_distributed.training.mailbox import Deadlines, Ended, Mailbox, Posted, View
 from gan_distributed.training.metrics import ControllerMetrics
@@ -206,7 +206,7 @@ def _ray_cluster(config: Config, stop_requested: Callable[[], bool]) -> Iterator
         if not address and not torch.cuda.is_available():
             resources.pop("GPU", None)
         # A local Ray declares more CPUs than there are, a cluster has those it declares.
-        yield resources if address else {**resources, "CPU": float(os.cpu_count() or 1)}
+        yield resources if address else {**resources, "CPU": float(usable_cores())}
     finally:
         if not (address and stop_requested()):
             ray.shutdown()

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from gan_distributed import command
+from gan_distributed.training.layout import usable_cores
 from gan_distributed.training.link import Link
 from gan_distributed.training.loop import Outcome
 from gan_distributed.training.mailbox import View
@@ -26,7 +26,7 @@ def train_in_process(assignment: Assignment, stop_requested: Callable[[], bool])
     config = assignment.config
     use_gpu = torch.cuda.is_available() if config.cluster.use_gpu is None else config.cluster.use_gpu
     world = World(device=torch.device("cuda" if use_gpu else "cpu"))
-    threads = config.cluster.cpus_per_worker or os.cpu_count() or 1
+    threads = config.cluster.cpus_per_worker or usable_cores()
     watch = StallWatch(config.cluster.stall_timeout_s, _tell_stall)
     with contextlib.closing(watch), contextlib.closing(ControllerMetrics(config, stop_requested)) as metrics:
         link = _link(watch, metrics, stop_requested)

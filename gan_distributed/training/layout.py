@@ -3,6 +3,7 @@
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from gan_distributed.config import Config
 from gan_distributed.data.order import equal_batches
 
 _FEW_IMAGES = 16
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,25 @@ def layout_of(config: Config, resources: dict[str, float]) -> Layout:
     return Layout(workers, use_gpu, cpus)
 
 
+def usable_cores(control_group: Path = _CONTROL_GROUP) -> int:
+    """Cores that this process may use: of a container those it is given, not those of its machine.
+
+    Threads beyond them take turns, and wait for one another at every barrier of a kernel.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (control_group / "cpu.max").read_text().split()
+        return cores if quota == "max" else min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cores
+
+
 def local_cpus(config: Config) -> int:
     """Logical CPUs that a Ray of this machine declares: as many as the workers need, at least the cores.
 
     More one-thread workers than cores only run slower.
     """
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     wanted = config.cluster.worker_range
     needed = (wanted[1] if wanted else 2) * (config.cluster.cpus_per_worker or 1)
     if wanted and needed > cores:

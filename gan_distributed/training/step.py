@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gan_distributed.config import MAX_LEAK_FREE_P, AdamConfig, Config
 from gan_distributed.training.ema import Average, ema_weight
 from gan_distributed.training.masked import Undo
-from gan_distributed.training.optimizer import apply_gradients, optimizer_tensors, total_norm
+from gan_distributed.training.optimizer import Adam, apply_gradients, optimizer_tensors, total_norm
 from gan_distributed.training.order_digest import OrderDigest
 from gan_distributed.training.parts import DeviceBatch, Part, Partition
 from gan_distributed.training.phases import Phases
@@ -50,7 +50,7 @@ class _Player:
     def __init__(
         self,
         network: nn.Module,
-        optimizer: torch.optim.Adam,
+        optimizer: Adam,
         config: AdamConfig,
         phase: Callable[[Part], tuple[Tensor, Tensor]],
     ) -> None:

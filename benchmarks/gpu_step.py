@@ -1,0 +1,169 @@
+"""Steps of the families on one GPU, ours in each precision against plain eager PyTorch; run it by `gpu.sh`.
+
+    python benchmarks/gpu_step.py [--seconds 8] [--device cuda] [--tiny]
+
+A row a case: images a second, milliseconds a step, the share of the step in which the GPU computes (kernels' time over
+elapsed time, from torch's profiler), peak memory. plain is the same networks, loss and penalties with torch's own
+convolutions and derivatives, channels first, tf32 and float32. The last rows are the stream: rows into page-locked
+memory, and from there onto the device. `--device cpu --tiny` only shows that it runs. Not yet run on a GPU.
+"""
+
+import argparse
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from gan_distributed.config import Config, load_config
+from gan_distributed.models.convolution import torchs_own
+from gan_distributed.models.networks import ImageSpec
+from gan_distributed.training.parts import DeviceBatch
+from gan_distributed.training.precision import set_precision
+from gan_distributed.training.state import TrainState
+from gan_distributed.training.step import Step
+from gan_distributed.training.world import World
+
+_HINGE = {"loss.name": "hinge"}
+_R3GAN = {"loss.name": "rpgan", "loss.r1_gamma": 1.0, "loss.r2_gamma": 1.0, "model.latent_dim": 64}
+_PLAIN = {"training.channels_last": False}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A family at one size."""
+
+    name: str
+    resolution: int
+    batch_size: int
+    values: dict[str, object]
+
+
+CASES = (
+    Case("dcgan-64", 64, 256, {"model.family": "dcgan"}),
+    Case("sngan-32", 32, 256, {"model.family": "sngan", "model.latent_dim": 128, **_HINGE}),
+    Case("biggan-128", 128, 64, {"model.family": "biggan", "model.latent_dim": 120, **_HINGE}),
+    Case("r3gan-32", 32, 256, {"model.family": "r3gan", **_R3GAN}),
+    Case("r3gan-64", 64, 128, {"model.family": "r3gan", **_R3GAN}),
+)
+# What is run: a name, precision, further options, and whether it is plain.
+WAYS = (
+    ("plain float32", "float32", _PLAIN, True),
+    ("plain tf32", "tf32", _PLAIN, True),
+    ("ours tf32", "tf32", {}, False),
+    ("ours bf16", "bf16", {}, False),
+    ("ours bf16, channels first", "bf16", _PLAIN, False),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--tiny", action="store_true")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    print(f"{name}, torch {torch.__version__}")
+    print(f"{'case':<12}{'way':<28}{'images/s':>10}{'ms a step':>11}{'busy':>7}{'peak GiB':>10}")
+    for case in CASES:
+        for way, precision, more, is_plain in WAYS:
+            if device.type != "cuda" and precision == "tf32":
+                continue
+            try:
+                row = measured(case, precision, more, is_plain, device, options)
+            except torch.cuda.OutOfMemoryError:
+                row = "does not fit"
+            print(f"{case.name:<12}{way:<28}{row}", flush=True)
+    copy_rates(device, options.seconds)
+
+
+def measured(
+    case: Case,
+    precision: str,
+    more: dict[str, object],
+    is_plain: bool,
+    device: torch.device,
+    options: argparse.Namespace,
+) -> str:
+    config = config_of(case, precision, more, options.tiny)
+    set_precision(config, device)
+    torch.backends.cudnn.benchmark = True
+    with torchs_own() if is_plain else contextlib.nullcontext():
+        step = step_of(config, case.resolution, device)
+        for _ in range(1 if options.tiny else 5):
+            step()
+        synchronize(device)
+        peak = 0.0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        started, steps = time.perf_counter(), 0
+        while steps == 0 or time.perf_counter() - started < options.seconds / 2:
+            step()
+            steps += 1
+            if steps % 8 == 0:
+                synchronize(device)
+        synchronize(device)
+        seconds = (time.perf_counter() - started) / steps
+        if device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated() / 2**30
+        busy = busy_share(step, device)
+    size = config.training.batch_size
+    return f"{size / seconds:>10.0f}{1000 * seconds:>11.2f}{busy:>7.0%}{peak:>10.2f}"
+
+
+def config_of(case: Case, precision: str, more: dict[str, object], tiny: bool) -> Config:
+    narrow = {"model.generator_channels": 16, "model.discriminator_channels": 16} if tiny else {}
+    size = {"training.batch_size": 4 if tiny else case.batch_size, "data.num_lanes": 4 if tiny else 64}
+    return load_config(None, {"training.precision": precision, **case.values, **size, **narrow, **more})
+
+
+def step_of(config: Config, resolution: int, device: torch.device) -> Callable[[], object]:
+    world = World(device=device)
+    state = TrainState(config, ImageSpec(resolution, 3, 0), world)
+    step, size = Step(config, state, world), config.training.batch_size
+    rows = torch.randint(0, 256, (size, resolution, resolution, 3), dtype=torch.uint8, device=device)
+    labels, places = torch.zeros(size, dtype=torch.int64, device=device), torch.arange(size, device=device)
+    return lambda: step([DeviceBatch(rows, labels, places + state.seen_images)], stop=False)
+
+
+def busy_share(step: Callable[[], object], device: torch.device) -> float:
+    """Kernels' time over elapsed time; what is missing are gaps, in which launches come too late."""
+    if device.type != "cuda":
+        return float("nan")
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        started = time.perf_counter()
+        for _ in range(5):
+            step()
+        synchronize(device)
+        elapsed = time.perf_counter() - started
+    return sum(event.self_device_time_total for event in profile.key_averages()) / 1e6 / elapsed
+
+
+def copy_rates(device: torch.device, seconds: float) -> None:
+    """Images of 64 px into page-locked memory, and from there onto the device."""
+    pinned = device.type == "cuda"
+    source = torch.randint(0, 256, (4096, 64, 64, 3), dtype=torch.uint8)
+    place = torch.empty((256, 64, 64, 3), dtype=torch.uint8, pin_memory=pinned)
+    picked = torch.randperm(4096)[:256]
+    actions: dict[str, Callable[[], object]] = {
+        "rows into page-locked memory": lambda: torch.index_select(source, 0, picked, out=place),
+        "from there onto the device": lambda: place.to(device, non_blocking=True),
+    }
+    for name, action in actions.items():
+        started, count = time.perf_counter(), 0
+        while time.perf_counter() - started < min(seconds, 2):
+            action()
+            synchronize(device)
+            count += 1
+        print(f"{name:<40}{256 * count / (time.perf_counter() - started):>10.0f}")
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()
