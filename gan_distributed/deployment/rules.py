@@ -57,7 +57,7 @@ def _operator(job: Document) -> Iterator[str]:
         yield "activeDeadlineSeconds and preRunningDeadlineSeconds must be set, else a stuck job keeps its nodes"
     version = tuple(int(part) for part in re.findall(r"\d+", str(cluster.get("rayVersion", "0")))[:2])
     if cluster.get("authOptions", {}).get("mode") != "token":
-        yield "authOptions.mode must be token, else whoever reaches the head runs what he likes"
+        yield "authOptions.mode must be token, else whoever reaches the head runs what they like"
     elif version < (2, 52):
         yield f"authOptions.mode token needs rayVersion 2.52 or later, found {cluster.get('rayVersion')}"
 

@@ -90,7 +90,9 @@ def advice(config: Config, workers: int, *, use_gpu: bool, fewest: int | None = 
     """What a number of workers, or a range of them, means for the recipe: a line each; nothing here was measured."""
     batch_size, lanes = config.training.batch_size, config.data.num_lanes
     fitting = [count for count in range(1, lanes + 1) if equal_batches(batch_size, lanes, count)]
-    best = max([count for count in fitting if batch_size // count >= (_FEW_IMAGES if use_gpu else 1)], default=1)
+    few = _FEW_IMAGES if use_gpu else 1
+    useful = [count for count in fitting if batch_size // count >= few]
+    best = max(useful, default=max(1, min(lanes, batch_size // few)))
     largest = largest_local_batch(batch_size, lanes, workers)
     lines = [
         f"all wait for the largest batch, of {largest} images: an efficiency of {batch_size / workers / largest:.0%} "

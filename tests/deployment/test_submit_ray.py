@@ -23,10 +23,10 @@ def test_a_job_on_a_running_cluster(tmp_path):
     words += ["--run-id", "r", "--workers", "2", "--gpus-per-worker", "0"]
     for setting in TINY:
         words += ["--set", setting]
-    with job_head(tmp_path) as (_, _, environment):
+    with job_head(tmp_path) as (head, _, environment):
         address = environment.pop("RAY_API_SERVER_ADDRESS")
         ended = run([*words, "--ray", address], **environment)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert ended.returncode == 0, ended.stdout + ended.stderr + head.log()
         assert "done: 0.6 kimg" in ended.stdout
         assert ended.stdout.count("done: 0.6 kimg") == 1
         assert list((tmp_path / "runs" / "r" / "checkpoints").glob("*/COMMIT.json"))
