@@ -58,9 +58,11 @@ def _train(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
     from gan_distributed.training.cluster import train_on_ray
     from gan_distributed.training.fine_tuning import check_origin
     from gan_distributed.training.run_folder import RunFolder, check_resume, read_config, read_json
+    from gan_distributed.training.sinks import check_sinks
     from gan_distributed.training.worker import Assignment
 
     data_url, run = _places(config)
+    check_sinks(config.metrics)
     config = _absolute(config.model_copy(update={"score": with_absolute_files(config.score)}))
     signals = _StopSignals()
     if fresh:

@@ -53,11 +53,12 @@ class SamplesConfig(Section):
 
 
 class MetricsConfig(Section):
-    """Prometheus endpoints."""
+    """Prometheus endpoints, and other programs that are told of a run."""
 
     host: str = Field("0.0.0.0", description="address that /metrics binds")  # noqa: S104 - scraped from outside the pod
     port: Port | None = Field(9400, description="port of local rank 0, the next ranks follow; null: no endpoint")
     controller_port: Port | None = Field(9390, description="port of the driver's endpoint; null: none")
+    tensorboard: bool = Field(False, description="TensorBoard event files beside the run's own records")
 
 
 class ClusterConfig(Section):

@@ -41,7 +41,10 @@ class RunFolder:
     @property
     def written_folders(self) -> list[str]:
         """Folders that only the holder of the run writes to, but for those of leases and of single checkpoints."""
-        return [self.url, *(storage.join(self.url, name) for name in ("metrics", "samples", "rollbacks"))]
+        return [
+            self.url,
+            *(storage.join(self.url, name) for name in ("metrics", "samples", "rollbacks", "tensorboard")),
+        ]
 
     def checkpoint_url(self, seen_images: int) -> str:
         """Folder of one checkpoint."""
@@ -58,6 +61,11 @@ class RunFolder:
     def score_url(self, seen_images: int, part: str) -> str:
         """Some score records of one age of the generator."""
         return storage.join(self.url, "scores", f"{image_name(seen_images)}-{part}.jsonl")
+
+    @property
+    def tensorboard_url(self) -> str:
+        """Folder of TensorBoard's event files."""
+        return storage.join(self.url, "tensorboard")
 
     def rollback_url(self, number: int) -> str:
         """The record of one return to an older checkpoint."""
