@@ -74,9 +74,11 @@ def start_or_resume(config: "Config", allowed: frozenset[str], fresh: bool) -> i
     from gan_distributed.training.in_process import train_in_process
     from gan_distributed.training.own_parts import check_own_parts
     from gan_distributed.training.run_folder import RunFolder, check_resume, read_config, read_json
+    from gan_distributed.training.sinks import check_sinks
     from gan_distributed.training.worker import Assignment
 
     data_url, run = _places(config)
+    check_sinks(config.metrics)
     config = _absolute(config.model_copy(update={"score": with_absolute_files(config.score)}))
     signals = _StopSignals()
     if fresh:

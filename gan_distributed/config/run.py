@@ -62,7 +62,7 @@ class SamplesConfig(Section):
 
 
 class MetricsConfig(Section):
-    """Prometheus endpoints."""
+    """Prometheus endpoints, and other programs that are told of a run."""
 
     host: str = Field("0.0.0.0", description="address that /metrics binds")  # noqa: S104 - scraped from outside the pod
     port: Port | None = Field(9400, description="port of local rank 0, the next ranks follow; null: no endpoint")
@@ -73,6 +73,7 @@ class MetricsConfig(Section):
     )
     phase_times: bool = Field(False, description="measure where the time of steps goes; --profile")
     trace: bool = Field(False, description="write a Chrome trace of some steps into the run's folder; --trace")
+    tensorboard: bool = Field(False, description="TensorBoard event files beside the run's own records")
 
 
 class ClusterConfig(Section):

@@ -98,6 +98,7 @@ _QUANTITIES = (
         {"generator": _of("gradient_norm_generator"), "discriminator": _of("gradient_norm_discriminator")},
         may_be_logarithmic=True,
     ),
+    _Quantity("Gradient penalty", "", {"penalty": _of("penalty")}, when=any),
     _Quantity("Speed", "images/s", {"images per second": _of("images_per_s")}),
     _Quantity("Waiting for data", "% of the time", {"waiting": _waited}),
     _Quantity("Augmentation", "probability", {"probability": _of("augment_probability")}, (0, 1), when=any),

@@ -114,11 +114,16 @@ class Loop:
         if self._scribe is not None and self._phases.steps:
             self._scribe.say(phase_table(self._phases.seconds, self._phases.steps))
         self._flush()
+        self._tell("close")
         self._uploads.close()
 
     def _flush(self) -> None:
         if self._scribe is not None:
             self._uploads.submit(self._scribe.recorder.flush)
+
+    def _tell(self, what: Literal["tick", "scores", "grid", "close"], *arguments: Any) -> None:
+        for sink in self._scribe.sinks if self._scribe is not None else ():
+            self._uploads.submit(getattr(sink, what), *arguments)
 
     def _take_step(self) -> bool:
         if self._trace is not None:
@@ -188,6 +193,7 @@ class Loop:
             return
         self._scribe.say(progress_line(record, self._total_images))
         self._scribe.recorder.add(record)
+        self._tell("tick", record)
         if time.monotonic() - self._last_flush > _FLUSH_S:
             self._last_flush = time.monotonic()
             self._flush()
@@ -200,12 +206,18 @@ class Loop:
         num_classes = images.num_classes if config.model.conditional else 0
         rows = generate_rows(self._state.ema, latents, grid_labels(config.samples.num, num_classes))
         self._last_grid = self._scribe.run.sample_url(self._state.seen_images)
-        self._uploads.submit(storage.write, self._last_grid, encode_grid(rows, num_classes))
+        grid = encode_grid(rows, num_classes)
+        self._uploads.submit(storage.write, self._last_grid, grid)
+        self._tell("grid", self._state.seen_images, grid)
 
     def _score(self, scoring: Scoring) -> None:
         started = time.monotonic()
-        if scoring.score(self._state, self._uploads.submit, self._is_stopping):
-            self._saving.now()
+        try:
+            if scoring.score(self._state, self._uploads.submit, self._is_stopping):
+                self._saving.now()
+        finally:
+            # Also the score that a collapse is told by.
+            self._tell("scores", self._state.seen_images, scoring.values)
         self._tick_sums.leave_out(time.monotonic() - started)
 
     def _is_stopping(self) -> bool:

@@ -42,7 +42,10 @@ class RunFolder:
     @property
     def written_folders(self) -> list[str]:
         """Folders that only the holder of the run writes to, but for those of leases and of single checkpoints."""
-        return [self.url, *(storage.join(self.url, name) for name in ("metrics", "samples", "rollbacks"))]
+        return [
+            self.url,
+            *(storage.join(self.url, name) for name in ("metrics", "samples", "rollbacks", "tensorboard")),
+        ]
 
     def checkpoint_url(self, seen_images: int) -> str:
         """Folder of one checkpoint."""
@@ -63,6 +66,11 @@ class RunFolder:
     def trace_url(self, attempt: int) -> str:
         """The Chrome trace of some steps of one attempt."""
         return storage.join(self.url, "profile", f"trace-{attempt:05d}.json")
+
+    @property
+    def tensorboard_url(self) -> str:
+        """Folder of TensorBoard's event files."""
+        return storage.join(self.url, "tensorboard")
 
     def rollback_url(self, number: int) -> str:
         """The record of one return to an older checkpoint."""

@@ -1,7 +1,7 @@
 """When the state is saved, decided by all ranks alike; rank 0 hands it over, tells what became of it, and gives up."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.records import Recorder
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.schedule import crossed
+from gan_distributed.training.sinks import Sink
 from gan_distributed.training.state import NonfiniteError, TrainState
 
 
@@ -25,6 +26,7 @@ class Scribe:
     writer: CheckpointWriter
     recorder: Recorder
     say: Callable[[str], None]
+    sinks: Sequence[Sink] = ()
 
 
 class Saving:

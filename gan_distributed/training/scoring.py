@@ -57,6 +57,8 @@ class Scoring:
         self._say = say if attempt is not None else _silent
         self._scorer = Scorer(config.score, *data, world, store_beside(data[0], run, self._say))
         self._watch = CollapseWatch()
+        # Values of the last round by metric, for rank 0's sinks.
+        self.values: dict[str, float] = {}
 
     def is_due(self, before: int, seen_images: int, *, done: bool) -> bool:
         """Whether scores are to be taken at a turn of the loop; never of the first weights."""
@@ -71,6 +73,7 @@ class Scoring:
         """Take scores, unless the run is to stop; whether these weights are the best ones now. Raises CollapseError."""
         histogram = self._scorer.histogram() if self._config.model.conditional else None
         make = maker(state.ema, self._config.model.latent_dim, histogram, self._config.score.seed)
+        self.values = {}
         found = self._scorer.score(make, state.seen_images, is_stopping)
         if found is None:
             self._metrics.add("gan_scores_skipped", 1)
@@ -78,6 +81,7 @@ class Scoring:
             why = "the run is to stop" if is_stopping() or limit is None else f"not done within score.max_s {limit:g} s"
             self._say(f"scores at {state.seen_images / 1000:.1f} kimg skipped: {why}")
             return False
+        self.values = {score.metric: score.value for score in found.scores}
         for score in found.scores:
             self._metrics.set("gan_score", score.value, metric=score.metric)
         if self._attempt is not None:

@@ -38,6 +38,7 @@ from gan_distributed.training.run_folder import RunFolder, Start, check_resume, 
 from gan_distributed.training.saving import Scribe
 from gan_distributed.training.scoring import Scoring
 from gan_distributed.training.self_check import check_gradients
+from gan_distributed.training.sinks import open_sinks
 from gan_distributed.training.state import NonfiniteError, TrainState
 from gan_distributed.training.supervision import Drain, Supervision
 from gan_distributed.training.timing import PhaseTimer
@@ -213,7 +214,8 @@ def _scribe(
     first = functools.partial(archive.take_over, state.saved_seen_images, clock_of_best(state.best_score))
     writer = CheckpointWriter(archive.commit, archive.tidy, config.checkpoint.write_timeout_s, first)
     try:
-        yield Scribe(run, holder.attempt, holder.check_known, writer, Recorder(run, holder.attempt), link.say)
+        sinks = open_sinks(config.metrics, run, holder.attempt, state.seen_images)
+        yield Scribe(run, holder.attempt, holder.check_known, writer, Recorder(run, holder.attempt), link.say, sinks)
     finally:
         writer.close()
 

@@ -159,7 +159,9 @@ const Charts = (() => {
       this.note.hidden = place === null || !own;
       if (this.note.hidden) return;
       const short = value => value.length > 40 ? `${value.slice(0, 12)}…` : value;
-      const protocol = Object.entries(this.chart.protocol || {}).map(([name, value]) => `${name} ${short(value)}`);
+      // What is not used or fixed stands below the chart only.
+      const used = Object.entries(this.chart.protocol || {}).filter(([name, value]) => value !== "none" && name !== "version");
+      const protocol = used.map(([name, value]) => `${name} ${short(value)}`);
       this.note.textContent = [place, ...texts, protocol.join(" · ")].filter(Boolean).join("\n");
       const right = u.cursor.left > u.over.clientWidth / 2;
       this.note.classList.toggle("left", right);
