@@ -27,7 +27,7 @@ def measured(process: int) -> tuple[int, int, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(4 * 3600)
 def test_20_000_steps_leave_memory_files_and_threads_flat(tmp_path, capsys):
     write_dataset(str(tmp_path / "data"))
     port = free_port()
