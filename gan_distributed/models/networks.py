@@ -98,7 +98,7 @@ def _shapes(name: str, family: Family, config: ModelConfig, images: ImageSpec) -
 class _LeftAsItIs(TorchFunctionMode):
     """Within, the layers' own initialisers draw nothing from the global generator.
 
-    They would do so on the meta device, too, but moving away from there imports sympy and more, two seconds' worth.
+    They would do so on the meta device, too, but moving away from there imports sympy and more.
     """
 
     def __torch_function__(self, function: Any, _types: Any, arguments: Any = (), options: Any = None) -> Any:
