@@ -216,8 +216,9 @@ class Loop:
             if scoring.score(self._state, self._uploads.submit, self._is_stopping):
                 self._saving.now()
         finally:
-            # Also the score that a collapse is told by.
-            self._tell("scores", self._state.seen_images, scoring.values)
+            # Also the score that a collapse is told by; none of a round that was skipped.
+            if scoring.values:
+                self._tell("scores", self._state.seen_images, scoring.values)
         self._tick_sums.leave_out(time.monotonic() - started)
 
     def _is_stopping(self) -> bool:

@@ -39,5 +39,6 @@ def check_sinks(config: MetricsConfig) -> None:
 
 
 def open_sinks(config: MetricsConfig, run: RunFolder, attempt: int, seen_images: int) -> Sequence[Sink]:
-    """The sinks of one attempt, which starts at so many images seen."""
+    """The sinks of one attempt, which starts at so many images seen. Raises ConfigError as `check_sinks`."""
+    check_sinks(config)
     return [TensorBoard(run, attempt, seen_images)] if config.tensorboard else []
