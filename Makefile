@@ -1,5 +1,5 @@
 # make demo: the whole job on the built-in images.   make test: every check.   make slow: the long checks as well.
-# make chaos: ten minutes of random faults.
+# make chaos: ten minutes of random faults.   make e2e: the job on a cluster, with bucket and Prometheus, on this machine.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Ray's own token authentication is for clusters; what starts here listens on this machine only.
 export RAY_AUTH_MODE ?= disabled
 
-.PHONY: demo test slow chaos lint format clean
+.PHONY: demo test slow chaos e2e lint format manifests clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -27,18 +27,32 @@ lint: $(STAMP)
 
 test: $(STAMP) lint
 	tests/install_prometheus.sh
+	tests/install_chromium.sh
 	$(BIN)/python -m pytest -m 'not slow' --numprocesses 2 --dist loadgroup
 
 slow: $(STAMP)
 	tests/install_prometheus.sh
+	tests/install_chromium.sh
 	$(BIN)/python -m pytest -m slow
 
 chaos: $(STAMP)
 	PYTHONPATH=tests:tests/faults $(BIN)/python -m chaos --minutes 10
 
+e2e: $(STAMP)
+	tests/install_prometheus.sh
+	PYTHONPATH=tests:tests/faults $(BIN)/python -m end_to_end
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The numbers of k8s/ come from what `submit` renders; tests/deployment/test_manifests.py holds them together.
+manifests: $(STAMP)
+	$(BIN)/gan-distributed submit jobs/cifar10-r3gan.yaml --name gan-train --workers 8 --data gs://BUCKET/cifar10-32 \
+	    --output gs://BUCKET/runs --google-account gan-train@PROJECT.iam.gserviceaccount.com >k8s/base/train.yaml
+	$(BIN)/gan-distributed submit jobs/cifar10-r3gan.yaml --name gan-prepare --workers 4 --data gs://BUCKET/cifar10-32 \
+	    --prepare gs://BUCKET/photos.zip --resolution 32 \
+	    --google-account gan-train@PROJECT.iam.gserviceaccount.com >k8s/prepare.yaml
 
 clean:
 	rm -rf $(VENV) demo

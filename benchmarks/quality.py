@@ -1,4 +1,4 @@
-"""Families and losses at an equal time of training, by their scores; prints the README's table.
+"""Families and losses at an equal time of training, by their scores; prints the table of docs/recipes.md.
 
     python benchmarks/quality.py fashion DATA [--minutes 10] [--seeds 3] [--only NAME] [--out DIR]
     python benchmarks/quality.py stacked DATA --channels FASHION_DATA …

@@ -9,6 +9,7 @@ losses from torch.nn.functional, backward() and Adam. It keeps an average, too.
 """
 
 import argparse
+import contextlib
 import copy
 import statistics
 import tempfile
@@ -17,20 +18,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from step_peers.ours import our_loop
 from torch.nn import functional
 
 from gan_distributed.config import Config, load_config
 from gan_distributed.data.manifest import load_manifest
-from gan_distributed.data.order import Order
-from gan_distributed.data.stream import Stream
 from gan_distributed.models.layers import BatchContext, BatchNorm, Groups
 from gan_distributed.models.networks import ImageSpec, build_discriminator, build_generator
 from gan_distributed.prepare import prepare
 from gan_distributed.randomness import Draws
-from gan_distributed.training.loop import Loop
-from gan_distributed.training.metrics import WorkerMetrics
-from gan_distributed.training.state import TrainState
-from gan_distributed.training.world import World
 
 
 def plain_loop(config: Config, images: ImageSpec, rows: np.ndarray, labels: np.ndarray):
@@ -85,19 +81,6 @@ def plain_loop(config: Config, images: ImageSpec, rows: np.ndarray, labels: np.n
     return step
 
 
-def project_loop(config: Config, images: ImageSpec, url: str):
-    """A function that takes one step of the project's loop."""
-    manifest = load_manifest(url)
-    world = World()
-    state = TrainState(config, images, world)
-    order = Order(manifest.block_lengths, config.seed, config.data.num_lanes, config.data.window_blocks)
-    stream = Stream(url, manifest, order, config.data, config.training.batch_size, 0, 1)
-    stream.start(0)
-    metrics = WorkerMetrics(config.metrics.model_copy(update={"port": None}), "benchmark", 0, 0)
-    loop = Loop(config, world, state, stream, metrics, lambda: False, None, None)
-    return loop._take_step, stream.close
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1)
@@ -106,15 +89,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as opened:
         prepare("builtin:fashion-mnist", folder, resolution=32)
         manifest = load_manifest(folder)
-        config = load_config(options.recipe, {"loss.r1_gamma": 0.0})
+        config = load_config(
+            options.recipe, {"loss.r1_gamma": 0.0, "samples.every_kimg": None, "training.precision": "float32"}
+        )
         images = ImageSpec(manifest.height, manifest.channels, manifest.num_classes)
         rows = np.load(Path(folder) / manifest.shards[0].path, mmap_mode="r")
         labels = np.load(Path(folder) / "labels.npy")
         plain = plain_loop(config, images, rows, labels)
-        ours, close = project_loop(config, images, folder)
+        ours = opened.enter_context(our_loop(config, folder, None))
         clocks = {"wall": time.perf_counter, "cpu": time.process_time}
         seconds: dict[tuple[str, str], list[float]] = {
             (clock, name): [] for clock in clocks for name in ("plain", "ours")
@@ -126,7 +111,6 @@ def main() -> None:
                     step()
                 for clock, read in clocks.items():
                     seconds[clock, name].append((read() - started[clock]) / options.steps)
-        close()
     for clock in clocks:
         # The first round warms up.
         plain_s, ours_s = seconds[clock, "plain"][1:], seconds[clock, "ours"][1:]

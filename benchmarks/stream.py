@@ -1,4 +1,4 @@
-"""The data stream against the limits of the machine and against its peers, in one run; prints the README's table.
+"""The data stream against the limits of the machine and against its peers, in one run; prints docs/data.md's table.
 
     python benchmarks/stream.py [--data DIR] [--only SUBSTR] [--quick] [--peer-python PATH] [--ffcv-python PATH]
 

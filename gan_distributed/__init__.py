@@ -13,6 +13,23 @@ The data flow, top to bottom, one file a stage:
     training.optimizer  Adam, one for each network
     training.ema        the averaged generator, which generate, samples and scores use
     evaluation    its images -> features -> scores, each with the protocol that made it
+    pictures, exporting  what leaves: PNG files, films, programs for others
+
+In Python: `gan_distributed.load_generator(url)(num=16, seed=0)`; more in `gan_distributed.api`.
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gan_distributed.api import load_generator as load_generator
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`load_generator` on first use: torch takes seconds to import, which nobody else should wait for."""
+    if name == "load_generator":
+        from gan_distributed.api import load_generator
+
+        return load_generator
+    raise AttributeError(f"module 'gan_distributed' has no attribute {name!r}")

@@ -1,33 +1,40 @@
-"""How every command ends: one clear line for an error, and its exit code. Holds no verb."""
+"""How every command speaks and ends: lines on stderr as text or JSON, one clear line for an error, an exit code.
 
+Holds no verb. What is said and what is logged go one way.
+"""
+
+import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Annotated, Any, Literal
+
+import typer
 
 from gan_distributed.errors import GanError
 
 EXIT_INPUT_WRONG = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+_LEVELS = ("warning", "error")
+
+Format = Literal["text", "json"]
+LogFormat = Annotated[
+    Format,
+    typer.Option(envvar="GAN_DISTRIBUTED_LOG_FORMAT", help="Lines on stderr: text to read, or a JSON object an event."),
+]
 
 
-def run(*functions: Callable[..., Any], name: str | None = None) -> None:
+def run(*functions: Callable[..., Any], name: str | None = None, help_: str | None = None) -> None:
     """Run one verb, or several as sub-commands, on the process's arguments, and leave the process.
 
+    help_: what the name alone tells.
     A GanError is printed as its message alone; anything else is a bug and keeps its traceback.
     """
-    import typer
-
-    app = typer.Typer(
-        name=name,
-        add_completion=len(functions) > 1,
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-    )
-    for function in functions:
-        app.command(function.__name__.replace("_", "-"))(function)
+    app = application(*functions, name=name, help_=help_)
     # typer brings its own copy of click in some releases; its errors are found through typer.
     usage_error: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     try:
@@ -46,19 +53,94 @@ def run(*functions: Callable[..., Any], name: str | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def say(line: str) -> None:
-    """One line of progress or log, to stderr; results go to stdout."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+def application(*functions: Callable[..., Any], name: str | None = None, help_: str | None = None) -> Any:
+    """The verbs as one typer application."""
+    app = typer.Typer(
+        name=name,
+        help=help_,
+        add_completion=len(functions) > 1,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    for function in functions:
+        app.command(function.__name__.replace("_", "-"))(function)
+    return app
 
 
-def log_to_stderr() -> None:
-    """Show the package's own warnings, one line each, without the noise of the libraries."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+class _Voice:
+    """How lines are told, and what is known about all of them."""
+
+    format: Format = "text"
+    run: str | None = None
+    kimg: float | None = None
+
+    def tell(self, level: str, message: str, rank: int | None, **more: str) -> None:
+        """Write one event."""
+        if self.format == "json":
+            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            event = {"time": now, "level": level, "run": self.run, "rank": rank, "kimg": self.kimg, "message": message}
+            line = json.dumps(event | more, ensure_ascii=False)
+        else:
+            line = message if level == "info" else f"{level}: {message}"
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
+_voice = _Voice()
+
+
+def say(line: str, rank: int | None = None) -> None:
+    """One line of progress or log, to stderr; results go to stdout.
+
+    line: `warning: …` or `error: …` where it is one.   rank: whose words they are, None for the command's own.
+    """
+    level, colon, message = line.partition(": ")
+    if colon and level in _LEVELS:
+        _voice.tell(level, message, rank)
+    else:
+        _voice.tell("info", line, rank)
+
+
+def about(run: str | None = None, kimg: float | None = None) -> None:
+    """What the lines to come are about; None leaves it as it is."""
+    if run is not None:
+        _voice.run = run
+    if kimg is not None:
+        _voice.kimg = round(kimg, 3)
+
+
+def is_on_terminal() -> bool:
+    """Whether somebody reads along, so that a line may be written over."""
+    return _voice.format == "text" and sys.stderr.isatty()
+
+
+def line_of(record: logging.LogRecord) -> str:
+    """What is said for a record of the log."""
+    level = record.levelname.lower()
+    return f"{level}: {record.getMessage()}" if level in _LEVELS else record.getMessage()
+
+
+class _SayingHandler(logging.Handler):
+    """Says what the package logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one record."""
+        say(line_of(record))
+
+
+def log_to_stderr(log_format: Format = "text") -> None:
+    """Tell what the package logs, one line each, without the noise of the libraries; from here on in this format."""
+    _voice.format, _voice.run, _voice.kimg = log_format, None, None
     logger = logging.getLogger("gan_distributed")
-    logger.handlers = [handler]
+    logger.handlers = [_SayingHandler()]
     logger.setLevel(logging.INFO)
     logger.propagate = False
     # It logs a traceback before the error that we tell in one line.
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+    sys.excepthook = _tell_bug if log_format == "json" else sys.__excepthook__
+
+
+def _tell_bug(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+    lines = "".join(traceback.format_exception(kind, error, at))
+    _voice.tell("error", f"{kind.__name__}: {error}", None, traceback=lines)

@@ -41,14 +41,15 @@ def evaluate(
         list[str] | None, typer.Option("--set", help="data.storage_options.KEY=value; a run does not keep these.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Records with their protocol, as JSON.")] = False,
+    log_format: command.LogFormat = "text",
 ) -> None:
     """Score a trained generator (its averaged weights, or with --raw its own) against a prepared data set.
 
     What is not given here is as the run's own configuration has it.
-    """
-    command.log_to_stderr()
-    from gan_distributed.training.trained import load_trained
 
+    Example: gan-distributed evaluate runs/faces --data data --metric fid
+    """
+    command.log_to_stderr(log_format)
     given = {
         "metrics": metric,
         "features": features,
@@ -57,18 +58,30 @@ def evaluate(
         "weights": weights,
         "weights_sha256": sha256,
     }
-    trained = load_trained(source, raw=raw)
-    config = _settings(trained.config.score, {name: value for name, value in given.items() if value is not None})
     others = [] if against is None else _records(against)
     _open_data(data, set_ or [])
-    found, compared = _score(trained, config, data, others)
-    records = [score.to_record() for score in found.scores]
-    _keep(trained, found)
+    seen_images, records, compared = take_scores(source, data, given, others, raw=raw)
     if as_json:
-        told: dict[str, Any] = {"source": source, "seen_images": trained.seen_images, "scores": records}
+        told: dict[str, Any] = {"source": source, "seen_images": seen_images, "scores": records}
         sys.stdout.write(json.dumps(told | ({"against": compared} if against else {})) + "\n")
     else:
         sys.stdout.write(_told(records, compared))
+
+
+def take_scores(
+    source: str, data: str, given: dict[str, Any], others: list[dict[str, Any]], *, raw: bool
+) -> tuple[int, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Images seen, the records of the scores, and those of `others` that compare; the scores are kept with the run.
+
+    given: fields of the score section by name, None for what the run's configuration says.
+    """
+    from gan_distributed.training.trained import load_trained
+
+    trained = load_trained(source, raw=raw)
+    config = _settings(trained.config.score, {name: value for name, value in given.items() if value is not None})
+    found, compared = _score(trained, config, data, others)
+    _keep(trained, found)
+    return trained.seen_images, [score.to_record() for score in found.scores], compared
 
 
 def _settings(config: "ScoreConfig", given: dict[str, Any]) -> "ScoreConfig":

@@ -21,6 +21,7 @@ from gan_distributed.data.preparation.assembly import Request, Result, add_image
 from gan_distributed.data.preparation.conversion import block_rows_of, detect_channels
 from gan_distributed.data.preparation.engine import Cluster, Engine
 from gan_distributed.data.preparation.imaging import Crop
+from gan_distributed.data.preparation.metrics import PreparationMetrics
 from gan_distributed.data.preparation.splits import parts_of, splits_of
 from gan_distributed.data.sources.opening import open_source
 from gan_distributed.errors import GanError, InputError, StorageError
@@ -65,17 +66,35 @@ def prepare(
     append: Annotated[
         bool, typer.Option("--append", help="Add the images of SOURCE that the data set does not hold yet.")
     ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Serve /metrics for Prometheus on this port.", show_default="none"),
+    ] = None,
+    metrics_linger: Annotated[float, typer.Option(min=0, help="Seconds that /metrics stays after the end.")] = 0,
+    pushgateway: Annotated[
+        str | None, typer.Option(help="http://HOST:PORT of a Pushgateway, told of the end.", show_default="none")
+    ] = None,
+    log_format: command.LogFormat = "text",
 ) -> None:
     """Turn raw images into shards and a manifest that `train` can stream.
 
     Safe to run again: the same command finishes what is missing. Bad images are listed in DEST/quarantine.jsonl, equal
     ones in DEST/duplicates.jsonl.
+
+    Example: gan-distributed prepare ./photos gs://bucket/photos-64 --resolution 64
     """
-    command.log_to_stderr()
-    _check_urls(source, dest)
+    command.log_to_stderr(log_format)
+    _check_urls(source, dest, pushgateway)
     _check_options(resolution, channels, limit, workers, max_bad, block_mib, append and repair)
     splits = splits_of(storage.absolute(dest), split)
-    with _terminable(), open_source(source) as opened, Engine(opened, workers, (source, dest), _ray_running) as engine:
+    name = dest.rstrip("/").rsplit("/", 1)[-1]
+    command.about(run=name)
+    with (
+        _terminable(),
+        contextlib.closing(PreparationMetrics(name, metrics_port, pushgateway)) as metrics,
+        open_source(source) as opened,
+        Engine(opened, workers, (source, dest), _ray_running, metrics) as engine,
+    ):
         if limit is not None:
             opened.entries.spread(limit)
         if channels is None and append:
@@ -92,10 +111,13 @@ def prepare(
                 max_bad, repair,
             )  # fmt: skip
             _conclude(place, add_images(request, engine) if append else make_dataset(request, engine), drop_duplicates)
+        metrics.finish(metrics_linger)
 
 
-def _check_urls(source: str, dest: str) -> None:
-    for name, url in (("SOURCE", source), ("DEST", dest)):
+def _check_urls(source: str, dest: str, pushgateway: str | None) -> None:
+    if pushgateway is not None and not pushgateway.startswith(("http://", "https://")):
+        raise InputError(f"--pushgateway {pushgateway}: give a URL, such as http://pushgateway:9091")
+    for name, url in (("SOURCE", source), ("DEST", dest), ("--pushgateway", pushgateway or "")):
         if holds_credential(url):
             raise InputError(
                 f"{name}: the URL holds a password or a signature, which logs would tell; put it into the environment"

@@ -3,7 +3,6 @@
 python -m gan_distributed.train --config jobs/demo.yaml
 """
 
-import contextlib
 import os
 import signal
 import sys
@@ -19,7 +18,6 @@ from gan_distributed.errors import ConfigError, DataError, InputError
 if TYPE_CHECKING:
     from gan_distributed.config import Config
     from gan_distributed.training.loop import Outcome
-    from gan_distributed.training.worker import Assignment
 
 
 def train(
@@ -35,28 +33,46 @@ def train(
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.field=value, over the recipe.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run of that name first.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Print where the time of steps went, at the end.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Write a Chrome trace of some steps into the run.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and end.")] = False,
+    log_format: command.LogFormat = "text",
 ) -> int:
-    """Train a GAN on a prepared data set, or go on with the run of that name."""
+    """Train a GAN on a prepared data set, or go on with the run of that name.
+
+    Example: gan-distributed train --config jobs/demo.yaml --data demo/data --workers 2
+    """
     from gan_distributed.config import load_config, parse_overrides, to_yaml
 
     overrides = parse_overrides(set_ or [])
     shortcuts = {"data.url": data, "output": output, "run_id": run_id, "cluster.workers": workers}
     shortcuts["from_checkpoint"] = from_
-    given = {key: value for key, value in shortcuts.items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in shortcuts.items() if value is not None}
+    given |= {key: True for key, asked in {"metrics.phase_times": profile, "metrics.trace": trace}.items() if asked}
     resolved = load_config(config, overrides | given)
     if dry_run:
         sys.stdout.write(to_yaml(resolved))
         return 0
-    command.log_to_stderr()
-    return _train(resolved, frozenset(overrides), fresh)
+    command.log_to_stderr(log_format)
+    command.about(run=resolved.run_id)
+    code = start_or_resume(resolved, frozenset(overrides), fresh)
+    if code and resolved.cluster.workers != 0:
+        # Without Ray's farewell at exit, which may take longer than a grace period.
+        os._exit(code)
+    return code
 
 
-def _train(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
+def start_or_resume(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
+    """Train to the end, or until a signal; returns the exit code, 0 or that of the signal. Raises GanError.
+
+    allowed: keys that a resume may change.   fresh: delete the run first.
+    """
     from gan_distributed.evaluation.plan import with_absolute_files
     from gan_distributed.models.networks import ImageSpec
     from gan_distributed.training.cluster import train_on_ray
     from gan_distributed.training.fine_tuning import check_origin
+    from gan_distributed.training.in_process import train_in_process
+    from gan_distributed.training.own_parts import check_own_parts
     from gan_distributed.training.run_folder import RunFolder, check_resume, read_config, read_json
     from gan_distributed.training.worker import Assignment
 
@@ -69,23 +85,22 @@ def _train(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
     recorded = before.recorded.dataset if before is not None and before.recorded is not None else None
     manifest = _check_data(config, data_url, recorded)
     check_resume(run, config, manifest.fingerprint, set(allowed))
+    images = ImageSpec(manifest.height, manifest.channels, manifest.num_classes)
     if before is None:
-        check_origin(config, ImageSpec(manifest.height, manifest.channels, manifest.num_classes))
+        check_origin(config, images)
     done = read_json(run.done_url)
     if done is not None and done["seen_images"] >= round(1000 * config.training.total_kimg):
         command.say(f"{run.url} is finished: {_summary(done)}")
         command.say("go on with a larger --set training.total_kimg=…, or start again with --fresh or another --run-id")
         return 0
-    assignment = Assignment(config, data_url, run.url, uuid.uuid4().hex, manifest.fingerprint, allowed)
+    folders = check_own_parts(config, images)
+    assignment = Assignment(config, data_url, run.url, uuid.uuid4().hex, manifest.fingerprint, allowed, folders)
     if config.cluster.workers == 0:
-        outcome = _train_here(assignment, signals)
+        signals.training_begins(config.cluster.stop_grace_s)
+        outcome = train_in_process(assignment, signals.requested)
     else:
         outcome = train_on_ray(assignment, signals.requested, signals.training_begins)
-    code = _tell_end(RunFolder(run.url), outcome, signals)
-    if outcome.kind == "stopped" and config.cluster.workers != 0:
-        # Without Ray's farewell at exit, which may take longer than a grace period.
-        os._exit(code)
-    return code
+    return _tell_end(RunFolder(run.url), outcome, signals)
 
 
 def _absolute(config: "Config") -> "Config":
@@ -149,31 +164,6 @@ def _delete_run(run: Any) -> None:
         # The numbers of the leases go on: an attempt that wakes up must find a higher one.
         if name != "lease":
             storage.delete_folder(storage.join(run.url, name))
-
-
-def _train_here(assignment: "Assignment", signals: "_StopSignals") -> "Outcome":
-    import torch
-
-    from gan_distributed.training.link import Link
-    from gan_distributed.training.stall import StallWatch
-    from gan_distributed.training.worker import run_rank
-    from gan_distributed.training.world import World
-
-    cluster = assignment.config.cluster
-    use_gpu = torch.cuda.is_available() if cluster.use_gpu is None else cluster.use_gpu
-    world = World(device=torch.device("cuda" if use_gpu else "cpu"))
-    threads = cluster.cpus_per_worker or os.cpu_count() or 1
-    signals.training_begins(cluster.stop_grace_s)
-    watch = StallWatch(cluster.stall_timeout_s, _tell_stall)
-    link = Link(command.say, signals.requested, progress=watch.progress, unhurried=watch.paused)
-    with contextlib.closing(watch):
-        return run_rank(assignment, world, threads, link)
-
-
-def _tell_stall(seconds: float, seen_images: int, stacks: str) -> None:
-    command.say(
-        f"{stacks}error: no progress for {seconds:.0f} s at {seen_images / 1000:.1f} kimg; the stacks are above"
-    )
 
 
 class _StopSignals:

@@ -24,6 +24,7 @@ TINY = [
     "data.num_lanes=8",
     "model.batch_norm_groups=2",
     "training.batch_size=16",
+    "training.precision=float32",
     "training.total_kimg=0.64",
     "training.tick_kimg=0.16",
     "checkpoint.every_kimg=0.32",

@@ -91,13 +91,16 @@ def gcs_server(bucket: str, port: int | None = None, seen_at: int | None = None)
 
 @contextlib.contextmanager
 def prometheus(folder: Path, targets: list[str]) -> Iterator[str]:
-    """A Prometheus that scrapes the targets each second; yields its URL."""
+    """A Prometheus that finds the targets in a file and scrapes them every three seconds; yields its URL.
+
+    Its series have a namespace, as the operator's have. A scrape may take as long, on a busy machine.
+    """
     port = free_port()
     config = folder / "prometheus.yml"
-    listed = ", ".join(f"'{target}'" for target in targets)
+    (folder / "targets.json").write_text(json.dumps([{"targets": targets, "labels": {"namespace": "test"}}]))
     config.write_text(
-        "global: {scrape_interval: 1s}\nscrape_configs:\n"
-        f"  - {{job_name: gan, static_configs: [{{targets: [{listed}]}}]}}\n"
+        "global: {scrape_interval: 3s, scrape_timeout: 3s}\nscrape_configs:\n"
+        f"  - {{job_name: gan, file_sd_configs: [{{files: ['{folder / 'targets.json'}']}}]}}\n"
     )
     binary = shutil.which("prometheus")
     assert binary, "prometheus is missing: run tests/install_prometheus.sh"

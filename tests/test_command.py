@@ -1,12 +1,20 @@
-"""The command line itself: help without torch, one clear line for an error."""
+"""The command line itself: help without torch, one clear line for an error, lines for people and for machines."""
 
 import json
+import logging
 import sys
+from datetime import datetime
 
 import pytest
 from commands import run_new as run
+from datasets import write_dataset
+from in_process import train_here
+from preparing import run as prepare_here
+from preparing import write_images
 
-VERBS = ["prepare", "train", "generate", "schema"]
+from gan_distributed import command
+
+VERBS = ["prepare", "train", "generate", "export", "inspect", "runs", "submit", "plan", "schema"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -36,3 +44,75 @@ def test_errors_are_one_line_on_stderr():
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: /nowhere.yaml: cannot be read")
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def quiet():
+    """Give back what a command takes of this process."""
+    logger, hook = logging.getLogger("gan_distributed"), sys.excepthook
+    before = logger.handlers, logger.level, logger.propagate
+    yield
+    command.log_to_stderr()
+    logger.handlers, logger.level, logger.propagate = before
+    sys.excepthook = hook
+
+
+def events(text: str) -> list[dict]:
+    found = [json.loads(line) for line in text.splitlines()]
+    for event in found:
+        assert list(event)[:6] == ["time", "level", "run", "rank", "kimg", "message"]
+        assert datetime.fromisoformat(event["time"]).tzinfo is not None
+    return found
+
+
+def test_what_is_said_and_what_is_logged_go_one_way(capsys, quiet):
+    def speak() -> str:
+        command.about(run="r", kimg=12.3456)
+        command.say("warning: few images", rank=0)
+        command.say("rank 1: its stacks:\nthread 7")
+        logging.getLogger("gan_distributed.data").warning("a port %d", 80)
+        logging.getLogger("gan_distributed.data").info("told: quietly")
+        return capsys.readouterr().err
+
+    command.log_to_stderr()
+    assert speak() == "warning: few images\nrank 1: its stacks:\nthread 7\nwarning: a port 80\ntold: quietly\n"
+    command.log_to_stderr("json")
+    found = [{name: event[name] for name in ("level", "rank", "message")} for event in events(speak())]
+    assert found == [
+        {"level": "warning", "rank": 0, "message": "few images"},
+        {"level": "info", "rank": None, "message": "rank 1: its stacks:\nthread 7"},
+        {"level": "warning", "rank": None, "message": "a port 80"},
+        {"level": "info", "rank": None, "message": "told: quietly"},
+    ]
+    command.say("more")
+    assert [(event["run"], event["kimg"]) for event in events(capsys.readouterr().err)] == [("r", 12.346)]
+
+
+def test_a_bug_is_one_event_with_its_traceback(capsys, quiet):
+    command.log_to_stderr("json")
+    try:
+        raise ZeroDivisionError("no\nway")
+    except ZeroDivisionError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    (event,) = events(capsys.readouterr().err)
+    assert (event["level"], event["message"]) == ("error", "ZeroDivisionError: no\nway")
+    assert "test_a_bug_is_one_event" in event["traceback"]
+
+
+def test_training_in_json_tells_run_rank_and_kimg(tmp_path, capsys, quiet):
+    write_dataset(str(tmp_path / "data"))
+    train_here(tmp_path, str(tmp_path / "data"), run_id="named", log_format="json")
+    found = events(capsys.readouterr().err)
+    assert {event["run"] for event in found} == {"named"}
+    saved = [event for event in found if event["message"].startswith("saved checkpoint")]
+    assert saved[-1]["rank"] == 0
+    assert saved[-1]["kimg"] == 0.096
+    assert found[-1]["message"].startswith("run: ")
+
+
+def test_preparing_in_json_tells_the_data_set(tmp_path, capsys, quiet):
+    write_images(tmp_path / "photos", {f"{index}.png": index for index in range(3)})
+    prepare_here(tmp_path / "photos", tmp_path / "set", log_format="json")
+    told = capsys.readouterr()
+    assert {event["run"] for event in events(told.err)} == {"set"}
+    assert told.out.startswith("prepared: ")

@@ -1,5 +1,7 @@
 """`generate`: from a run or a checkpoint, the same pictures for the same seed."""
 
+import hashlib
+import json
 import sys
 
 import numpy as np
@@ -57,7 +59,8 @@ def test_truncated_pictures_are_the_same_for_any_number_and_more_alike(trained, 
     network, config = loaded.generator, loaded.config
     labels = torch.ones(70, dtype=torch.int64)
     truncated, free = (
-        generate_rows(network, fixed_latents(0, 70, config.model.latent_dim, limit), labels) for limit in (0.2, None)
+        generate_rows(network.double(), fixed_latents(0, 70, config.model.latent_dim, limit), labels)
+        for limit in (0.2, None)
     )
     assert np.array_equal(truncated[:3, :, :, 0], np.stack(pictures(tmp_path)))
     assert truncated.std(axis=0).mean() < 0.5 * free.std(axis=0).mean()
@@ -67,6 +70,98 @@ def test_truncated_pictures_are_the_same_for_any_number_and_more_alike(trained, 
 def test_a_truncation_that_is_none_is_refused(trained, tmp_path, truncation):
     with pytest.raises(InputError, match=r"--truncation .*: give a number above 0"):
         verb.generate(str(trained), str(tmp_path), truncation=truncation)
+
+
+def made(source, out, **options) -> list:
+    verb.generate(str(source), str(out), **options)
+    return [np.asarray(Image.open(path)) for path in sorted(out.glob("*.png"))]
+
+
+def test_a_range_of_seeds_has_the_first_picture_of_each(trained, tmp_path):
+    some = made(trained, tmp_path / "some", seeds="7..9", label="middle")
+    assert [path.name for path in sorted((tmp_path / "some").iterdir())] == [
+        f"seed00000{seed}.png" for seed in (7, 8, 9)
+    ]
+    (alone,) = made(trained, tmp_path / "alone", num=1, seed=8, label="1")
+    assert np.array_equal(some[1], alone)
+
+
+def test_a_manifest_tells_the_origin_of_each_file(trained, tmp_path):
+    made(trained, tmp_path, num=4, seed=2, manifest=True)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    commit = json.loads((trained / "checkpoints" / "000000000640" / "COMMIT.json").read_text())
+    assert manifest["seen_images"] == 640
+    for number, file in enumerate(manifest["files"]):
+        assert (file["seed"], file["number"], file["label"]) == (2, number, number % 3)
+        assert file["class"] == ("left", "middle", "right")[number % 3]
+        assert file["checkpoint_sha256"] == commit["files"]["generator"]["sha256"]
+        assert file["sha256"] == hashlib.sha256((tmp_path / file["file"]).read_bytes()).hexdigest()
+
+
+def test_a_strip_begins_and_ends_with_pictures_of_the_seed(trained, tmp_path):
+    single = made(trained, tmp_path / "single", num=3, seed=4, label="2")
+    (strip,) = made(trained, tmp_path / "strip", num=3, seed=4, label="2", interpolate=True, steps=4)
+    assert strip.shape == (2 * 34 + 2, 5 * 34 + 2)
+    for row, column, wanted in ((0, 0, 0), (0, 4, 1), (1, 0, 1), (1, 4, 2)):
+        cell = strip[2 + 34 * row :, 2 + 34 * column :][:32, :32]
+        # The way's end is the latent but for its last bits.
+        assert np.abs(cell.astype(int) - single[wanted]).max() <= 1
+    verb.generate(str(trained), str(tmp_path / "film.gif"), num=2, interpolate=True, steps=3)
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 6
+
+
+def test_a_sheet_has_a_row_a_class_and_a_column_a_truncation(trained, tmp_path):
+    (sheet,) = made(trained, tmp_path, sheet=True, truncations="0.5,1", manifest=True)
+    (wanted,) = made(trained, tmp_path / "one", num=1, label="right", truncation=1.0)
+    assert np.array_equal(sheet[-34:-2, -34:-2], wanted)
+    (file,) = json.loads((tmp_path / "manifest.json").read_text())["files"]
+    assert (file["truncations"], [picture["class"] for picture in file["pictures"]]) == (
+        [0.5, 1.0],
+        ["left", "middle", "right"],
+    )
+
+
+def test_a_file_of_weights_alone_gives_the_same_pictures_and_json_tells_what_was_made(trained, tmp_path, capsys):
+    source = trained / "checkpoints" / "000000000640" / "generator.safetensors"
+    verb.generate(str(source), str(tmp_path / "a"), num=2, label="left", as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told == {
+        "out": str(tmp_path / "a"),
+        "num_files": 2,
+        "checkpoint_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+    }
+    assert np.array_equal(pictures(tmp_path / "a"), made(trained, tmp_path / "b", num=2, label="left"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"label": "midle"}, "--label midle: no such class; did you mean middle?"),
+        ({"label": "x"}, "--label x: no such class; left, middle, right"),
+        ({"seeds": "9..3"}, "--seeds 9..3: the first is above the last; write 3..9"),
+        ({"seeds": "all"}, "--seeds all: write one seed, or first..last as in 0..99"),
+        ({"seeds": "0..3", "num": 4}, "--seeds: it takes the place of --seed and --num"),
+        ({"grid": True, "sheet": True}, "--grid, --interpolate, --sheet: give one of them"),
+        ({"steps": 3}, "--steps 3: only with --interpolate"),
+        ({"num": 1, "interpolate": True}, "--interpolate: 1 image has nothing to go to; give --num 2 or more"),
+        ({"sheet": True, "truncations": "1,much"}, "--truncations 1,much: give numbers and none"),
+        ({"grid": True, "num": 200_000}, "--grid: 200000 images are more than one picture holds; at most 131072"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(trained, tmp_path, options, told):
+    with pytest.raises(InputError) as caught:
+        verb.generate(str(trained), str(tmp_path / "out"), **options)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_stands_still_has_no_film(trained, tmp_path):
+    with pytest.raises(InputError, match="single images need a folder"):
+        verb.generate(str(trained), str(tmp_path / "x.png"))
+    with pytest.raises(InputError, match="--grid is a picture that stands still"):
+        verb.generate(str(trained), str(tmp_path / "x.gif"), grid=True)
 
 
 def test_mistakes_are_told(trained, tmp_path):

@@ -123,7 +123,7 @@ WIDTHS = {"dcgan": 4, "convnet": 8, "sngan": 16, "biggan": 4, "r3gan": 16}
 
 
 def first_try(name: str, num_steps: int, folder: Path, monkeypatch) -> list[np.ndarray]:
-    """prepare, train and generate; returns five pictures."""
+    """prepare, train (num_steps: of the discriminator) and generate; returns five pictures."""
     # The pickles are not those of the real data set.
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
     make, resolution = SOURCES[name]
@@ -131,7 +131,8 @@ def first_try(name: str, num_steps: int, folder: Path, monkeypatch) -> list[np.n
     data, config = str(folder / "data"), load_config(str(JOBS[name]))
     assert not prepare(make(folder / "raw"), data, resolution, limit=NUM, workers=0)
     width = WIDTHS[config.model.family]
-    images = num_steps * config.training.discriminator_steps * 16
+    turns = -(-num_steps // config.training.discriminator_steps)
+    images = turns * config.training.discriminator_steps * 16
     settings = [*NARROW, f"model.generator_channels={width}", f"model.discriminator_channels={width}"]
     settings += [f"training.total_kimg={images / 1000}", f"training.tick_kimg={images / 1000}"]
     runs = str(folder / "runs")

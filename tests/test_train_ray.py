@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from board import check_board, scraped
 from commands import Background, run, train_words
 from datasets import write_dataset
 from servers import free_port, gcs_server, get, prometheus
@@ -28,13 +29,20 @@ def data(tmp_path):
 
 @pytest.mark.timeout(2400)
 def test_metrics_are_scraped_and_sigterm_ends_with_a_checkpoint(tmp_path, data):
-    base, controller = free_port(), free_port()
-    # The second rank's port is taken: it must find another one and train all the same.
+    """And every panel of the board that can have data has some."""
+    base, controller, preparing = free_port(), free_port(), free_port()
     settings = ["training.total_kimg=1000", "metrics.host=127.0.0.1", f"metrics.port={base}"]
-    settings += [f"metrics.controller_port={controller}"]
+    settings += [f"metrics.controller_port={controller}", "score.every_kimg=0.32", "score.metrics=[swd]"]
+    settings += ["score.num_images=16"]
     words = train_words(tmp_path, data, str(tmp_path / "runs"), 2, *settings)
-    targets = [f"127.0.0.1:{base}", f"127.0.0.1:{base + 1}", f"127.0.0.1:{controller}"]
-    with Background(words, tmp_path / "log") as job, prometheus(tmp_path, targets) as server:
+    targets = [f"127.0.0.1:{port}" for port in (base, base + 1, controller, preparing)]
+    prepare = [*words[:2], "gan_distributed.prepare", "builtin:fashion-mnist", str(tmp_path / "set")]
+    prepare += ["--resolution=32", "--limit=64", "--workers=0", f"--metrics-port={preparing}", "--metrics-linger=9999"]
+    with (
+        Background(words, tmp_path / "log") as job,
+        Background(prepare, tmp_path / "prepare.log"),
+        prometheus(tmp_path, targets) as server,
+    ):
         job.wait_for_line("saved checkpoint")
         text = get(f"http://127.0.0.1:{base}/metrics")
         lint = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
@@ -43,31 +51,14 @@ def test_metrics_are_scraped_and_sigterm_ends_with_a_checkpoint(tmp_path, data):
         assert {"gan_seen_images_total", "gan_step_seconds", "gan_last_committed_seen_images"} <= set(wanted)
         values = scraped(server, ['gan_seen_images_total{rank="1"}', 'gan_loss{network="generator"}'])
         assert values[0] > 0
-        assert scraped(server, ["gan_world_size", "gan_last_committed_seen_images"])[0] == 2
+        assert scraped(server, ['gan_world_size{rank="0"}', "max(gan_last_committed_seen_images)"])[0] == 2
         assert scraped(server, ["gan_restarts_total"]) == [0]
-        assert scraped(server, ["histogram_quantile(0.5, sum by (le) (rate(gan_step_seconds_bucket[30s])))"])[0] > 0
+        assert scraped(server, ["histogram_quantile(0.5, sum by (le) (rate(gan_step_seconds_bucket[1m])))"])[0] > 0
+        check_board(server)
         job.process.send_signal(signal.SIGTERM)
         assert job.end() == 143, job.log()
     seen = state_of(str(tmp_path / "runs" / "r"))["seen_images"]
     assert f"stopped at {seen / 1000:.1f} kimg" in job.log()
-
-
-def scraped(server: str, queries: list[str]) -> list[float]:
-    """The first value of each query, once Prometheus has one."""
-    import json
-    import urllib.parse
-
-    values = []
-    for query in queries:
-        deadline = time.monotonic() + 120
-        while True:
-            answer = json.loads(get(f"{server}/api/v1/query?query={urllib.parse.quote(query)}"))["data"]["result"]
-            if answer and answer[0]["value"][1] != "NaN":
-                break
-            assert time.monotonic() < deadline, f"no value of {query}"
-            time.sleep(0.3)
-        values.append(float(answer[0]["value"][1]))
-    return values
 
 
 @pytest.mark.timeout(2400)

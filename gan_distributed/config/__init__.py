@@ -3,7 +3,15 @@
 A recipe is one YAML file; `--set section.field=value` overrides a field.
 """
 
-from gan_distributed.config.configuration import Change, Config, Origin, Recorded, holds_credential, public_values
+from gan_distributed.config.configuration import (
+    Change,
+    Config,
+    Origin,
+    Recorded,
+    flattened,
+    holds_credential,
+    public_values,
+)
 from gan_distributed.config.data import DataConfig
 from gan_distributed.config.model import ModelConfig
 from gan_distributed.config.objective import MAX_LEAK_FREE_P, AugmentConfig, LossConfig
@@ -11,7 +19,7 @@ from gan_distributed.config.optimizer import AdamConfig, EmaConfig, OptimizerCon
 from gan_distributed.config.recipe import differences, load_config, parse_config, parse_overrides, to_yaml
 from gan_distributed.config.run import CheckpointConfig, ClusterConfig, MetricsConfig, SamplesConfig, TrainingConfig
 from gan_distributed.config.score import MetricName, ScoreConfig
-from gan_distributed.config.section import Schedule, Section
+from gan_distributed.config.section import Schedule, Section, largest
 
 __all__ = [
     "MAX_LEAK_FREE_P",
@@ -36,7 +44,9 @@ __all__ = [
     "Section",
     "TrainingConfig",
     "differences",
+    "flattened",
     "holds_credential",
+    "largest",
     "load_config",
     "parse_config",
     "parse_overrides",

@@ -83,7 +83,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _urls_hold_no_credentials(self) -> "Config":
-        for path, value in _flatten(public_values(self)).items():
+        for path, value in flattened(public_values(self)).items():
             if isinstance(value, str) and holds_credential(value):
                 raise ValueError(
                     f"{path}: the URL holds a password or a signature, which would be written into the run and its "
@@ -141,7 +141,7 @@ class Config(Section):
 
     def identity(self) -> dict[str, Any]:
         """The fields that decide the result, by path; a resume under other ones is refused."""
-        fields = _flatten(self.model_dump(mode="json"))
+        fields = flattened(self.model_dump(mode="json"))
         return {path: value for path, value in fields.items() if not path.startswith(_FREE)}
 
     @property
@@ -193,11 +193,12 @@ _FREE = (
 )
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted path."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat

@@ -1,6 +1,7 @@
 """What is wrong with a recipe, in words of its keys: one line a mistake, with the nearest known key."""
 
 import difflib
+import re
 import reprlib
 from typing import Any, get_args, get_origin
 
@@ -35,7 +36,7 @@ def explain(error: ValidationError) -> list[str]:
         else:
             said = mistake["msg"].removesuffix(" or instance of Schedule").replace("dictionary", "schedule")
             if not path.startswith("data.storage_options"):
-                found[path] = f", found {reprlib.repr(mistake['input'])}"
+                found[path] = f", found {reprlib.repr(mistake['input'])}{_nearest_choice(mistake)}"
         mistakes.setdefault(path, []).append(said)
     return [
         (f"{path}: " if path else "") + ", or: ".join(said) + found.get(path, "") for path, said in mistakes.items()
@@ -49,6 +50,15 @@ def _is_schedule(mistake: ErrorDetails, told: list[ErrorDetails]) -> bool:
     """Whether others tell what is wrong with it as a schedule."""
     place = mistake["loc"][:-1]
     return any("Schedule" in other["loc"] and other["loc"][: len(place)] == place for other in told)
+
+
+def _nearest_choice(mistake: ErrorDetails) -> str:
+    """Of a word that is none of the choices."""
+    if mistake["type"] != "literal_error" or not isinstance(mistake["input"], str):
+        return ""
+    choices = re.findall(r"'([^']*)'", mistake["ctx"]["expected"])
+    close = difflib.get_close_matches(mistake["input"], choices, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _printable(key: str) -> str:

@@ -1,12 +1,14 @@
 """Options of the two networks: the family, what all families share, and what only some have."""
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from gan_distributed.config.own import PATTERN, check_choice, is_own
 from gan_distributed.config.section import PositiveInt, Section, Share
 
 Family = Literal["dcgan", "convnet", "sngan", "biggan", "r3gan"]
+_FAMILIES: tuple[str, ...] = get_args(Family)
 # Which families have an option; with another one it stays null.
 _FAMILIES_WITH: dict[str, tuple[Family, ...]] = {
     "discriminator_batch_norm": ("dcgan",),
@@ -20,7 +22,11 @@ _WITH_BATCH_NORM: tuple[Family, ...] = ("dcgan", "convnet", "sngan", "biggan")
 class ModelConfig(Section):
     """The two networks. Resolution, channels and classes come from the data set. null is the family's own choice."""
 
-    family: Family = Field("dcgan", description="network family")
+    family: str = Field(
+        "dcgan",
+        description="network family; or a gan_distributed.models.family.Family of your own, as module:object",
+        json_schema_extra={"anyOf": [{"enum": list(_FAMILIES)}, {"pattern": PATTERN}]},
+    )
     latent_dim: PositiveInt = Field(100, description="dimensions of z")
     conditional: bool = Field(False, description="feed the labels to both networks")
     generator_channels: PositiveInt | None = Field(
@@ -45,15 +51,24 @@ class ModelConfig(Section):
         None, description="dimensions of the generator's label embedding; biggan, null: 128, and r3gan, null: 64"
     )
 
+    options: dict[str, Any] = Field({}, description="whatever a family of your own reads from it")
+
+    @field_validator("family", mode="before")
+    @classmethod
+    def _family_is_known_or_own(cls, value: Any) -> str:
+        return check_choice(value, _FAMILIES, "family")
+
     @model_validator(mode="after")
     def _options_are_the_familys(self) -> "ModelConfig":
         for option, families in _FAMILIES_WITH.items():
             value = getattr(self, option)
-            if value is not None and self.family not in families:
+            if value is not None and self.family not in families and not self.is_own:
                 raise ValueError(
                     f"{option} {value} is an option of {' and '.join(families)}, not of {self.family}; set it to null"
                 )
-        if self.batch_norm_groups > 1 and self.family not in _WITH_BATCH_NORM:
+        if self.options and not self.is_own:
+            raise ValueError(f"options are for a family of your own, not for {self.family}; remove them")
+        if self.batch_norm_groups > 1 and not self.has_batch_norm:
             raise ValueError(
                 f"batch_norm_groups {self.batch_norm_groups} is for {', '.join(_WITH_BATCH_NORM)}; {self.family} has "
                 "no batch norm; set it to 1"
@@ -63,9 +78,14 @@ class ModelConfig(Section):
         return self
 
     @property
+    def is_own(self) -> bool:
+        """Whether the family is a user's own, of which nothing is known here."""
+        return is_own(self.family)
+
+    @property
     def has_batch_norm(self) -> bool:
-        """Whether a network of the family holds batch norm."""
-        return self.family in _WITH_BATCH_NORM
+        """Whether a network of the family holds batch norm, or may do so."""
+        return self.family in _WITH_BATCH_NORM or self.is_own
 
     @property
     def has_spectral_norm(self) -> bool:

@@ -1,11 +1,13 @@
 """What the networks are trained for: the adversarial loss, its gradient penalties, and what the discriminator sees."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from gan_distributed.config.own import PATTERN, check_choice
 from gan_distributed.config.section import NotNegative, Positive, PositiveInt, Probability, Schedule, Section, largest
 
+_LOSSES = ("bce", "hinge", "lsgan", "wgan", "rpgan")
 # Above it turned images leak into what the generator makes (Karras et al. 2020, sec. 2.2 and appendix C).
 MAX_LEAK_FREE_P = 0.8
 # With these the generator could learn every image turned or mirrored as well as upright.
@@ -15,7 +17,12 @@ _TURNING = ("xflip", "rotate90")
 class LossConfig(Section):
     """The adversarial loss and its gradient penalties. A lazy penalty acts in every n-th step, n times as strong."""
 
-    name: Literal["bce", "hinge", "lsgan", "wgan", "rpgan"] = Field("bce", description="bce is the non-saturating form")
+    name: str = Field(
+        "bce",
+        description="bce (the non-saturating form), hinge, lsgan, wgan or rpgan; or a "
+        "gan_distributed.training.losses.AdversarialLoss of your own, as module:object",
+        json_schema_extra={"anyOf": [{"enum": list(_LOSSES)}, {"pattern": PATTERN}]},
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="real target is 1 - this; bce only")
     r1_gamma: NotNegative | Schedule = Field(0.0, description="weight of the squared gradient norm at real images")
     r1_every: PositiveInt = Field(1, description="discriminator steps from one R1 to the next")
@@ -24,9 +31,14 @@ class LossConfig(Section):
     gp_weight: NotNegative | Schedule = Field(0.0, description="weight of (gradient norm - 1)^2 between real and fake")
     gp_every: PositiveInt = Field(1, description="discriminator steps from one gradient penalty to the next")
 
+    @field_validator("name", mode="before")
+    @classmethod
+    def _name_is_known_or_own(cls, value: Any) -> str:
+        return check_choice(value, _LOSSES, "loss")
+
     @property
     def has_zero(self) -> bool:
-        """Whether a logit means something by itself; in wgan and rpgan only differences of logits count."""
+        """Whether a logit means something by itself, or may do so; in wgan and rpgan only differences of logits do."""
         return self.name not in ("wgan", "rpgan")
 
     @model_validator(mode="after")

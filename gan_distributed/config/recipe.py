@@ -20,15 +20,15 @@ _MOST_CHARACTERS, _MOST_BRACKETS = 2**17, 1000
 
 def load_config(path: str | None, overrides: dict[str, Any] | None = None) -> Config:
     """Read a recipe and put overrides, by their dotted path, over it. Raises ConfigError, a line a mistake."""
-    values = {} if path is None else _read_yaml(path)
+    text = "" if path is None else _read(path)
+    return parse_config(text, path or "configuration", overrides)
+
+
+def parse_config(text: str, where: str, overrides: dict[str, Any] | None = None) -> Config:
+    """The configuration that a run recorded, or that travels with a job."""
+    values = _parse_yaml(text, where)
     for key, value in (overrides or {}).items():
         _put(values, key, value)
-    return _validated(values, path or "configuration")
-
-
-def parse_config(text: str, where: str) -> Config:
-    """The configuration that a run recorded."""
-    values = _parse_yaml(text, where)
     return _validated(values, where)
 
 
@@ -88,12 +88,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
+def _read(path: str) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); give --config a recipe such as jobs/demo.yaml") from error
-    return _parse_yaml(text, path)
 
 
 def _parse_yaml(text: str, where: str) -> dict[str, Any]:

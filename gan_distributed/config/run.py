@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gan_distributed.config.section import Port, Positive, PositiveInt, Section
+from gan_distributed.config.section import NotNegative, Port, Positive, PositiveInt, Section
 
 
 class TrainingConfig(Section):
@@ -17,7 +17,16 @@ class TrainingConfig(Section):
         None, description="images that a worker takes through the networks at once; null: its whole part of the batch"
     )
     discriminator_steps: PositiveInt = Field(1, description="discriminator steps a generator step")
-    precision: Literal["float32", "bf16", "float64"] = Field("float32", description="bf16: autocast, float32 weights")
+    precision: Literal["float32", "bf16", "tf32", "float64"] | None = Field(
+        None,
+        description="bf16: autocast over float32 weights; tf32: of GPUs; null: bf16 where the worker's device has "
+        "instructions for it, else float32, as it was found when the run was first started",
+    )
+    fresh_latents: bool = Field(
+        True,
+        description="whether the generator's phase draws latents of its own; false: it goes on with the images that "
+        "the last discriminator step saw, which saves a pass through the generator",
+    )
     channels_last: bool = Field(True, description="memory layout of images and weights")
     tick_kimg: Positive = Field(4.0, description="interval of log lines and metric records")
     max_nonfinite_steps: PositiveInt = Field(20, description="skipped steps in a row before going back")
@@ -58,6 +67,12 @@ class MetricsConfig(Section):
     host: str = Field("0.0.0.0", description="address that /metrics binds")  # noqa: S104 - scraped from outside the pod
     port: Port | None = Field(9400, description="port of local rank 0, the next ranks follow; null: no endpoint")
     controller_port: Port | None = Field(9390, description="port of the driver's endpoint; null: none")
+    linger_s: NotNegative = Field(0.0, description="how long a finished run's endpoints stay, for a last scrape")
+    pushgateway: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
+        None, description="http://HOST:PORT of a Pushgateway that is told how the run ended; null: none"
+    )
+    phase_times: bool = Field(False, description="measure where the time of steps goes; --profile")
+    trace: bool = Field(False, description="write a Chrome trace of some steps into the run's folder; --trace")
 
 
 class ClusterConfig(Section):

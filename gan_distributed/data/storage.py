@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -155,6 +156,17 @@ def size(url: str) -> int | None:
     except MissingError:
         return None
     return None if info["type"] == "directory" else int(info["size"])
+
+
+def modified(url: str) -> float | None:
+    """When an object was last written, in seconds of the epoch; None where none is, or the store does not tell."""
+    filesystem, path = open_filesystem(url)
+    try:
+        when: datetime = retrying(url, lambda: filesystem.modified(path))
+    except (MissingError, NotImplementedError):
+        return None
+    # Without a zone fsspec means UTC.
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
 def names(url: str) -> list[str]:

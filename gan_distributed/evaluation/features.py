@@ -67,7 +67,7 @@ class Collector:
         is_kept = numbers >= 0
         kept_rows, kept_numbers = rows[is_kept], numbers[is_kept]
         is_first = kept_numbers < THUMBNAILS
-        self._kept["thumbnails"][kept_numbers[is_first]] = _thumbnails(kept_rows[is_first])
+        self._kept["thumbnails"][kept_numbers[is_first]] = thumbnails(kept_rows[is_first])
         if self._slices is not None and "slices" in self._kept:
             self._kept["slices"][kept_numbers] = self._slices(kept_rows.permute(0, 3, 1, 2), kept_numbers)
         if self._network is None or (self._sums is None and not self._kept.keys() & {"features", "logits"}):
@@ -97,7 +97,7 @@ class Collector:
 @torch.no_grad()
 def widths_of(network: FeatureNetwork | None, slices: Slices | None, blank: Tensor) -> dict[str, int]:
     """How many numbers an image has in each part; blank: an image, uint8 [1, H, W, C] on the device."""
-    widths = {"thumbnails": _thumbnails(blank).shape[1]}
+    widths = {"thumbnails": thumbnails(blank).shape[1]}
     if network is not None:
         features, logits = network(blank.expand(2, -1, -1, -1))
         widths |= {"features": features.shape[1]} | ({} if logits is None else {"logits": logits.shape[1]})
@@ -134,6 +134,7 @@ def any_rank(ranks: Ranks, flag: bool) -> bool:
     return int(ranks.sum_integers(torch.tensor([int(flag)], device=ranks.device))) > 0
 
 
-def _thumbnails(rows: Tensor) -> Tensor:
+def thumbnails(rows: Tensor) -> Tensor:
+    """Rows, uint8 [N, H, W, C], as 8 x 8 pixels each, float32 [N, D] in [0, 255]."""
     images = rows.permute(0, 3, 1, 2).float()
     return functional.adaptive_avg_pool2d(images, _THUMBNAIL_SIZE).flatten(1)

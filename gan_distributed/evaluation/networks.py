@@ -72,22 +72,29 @@ def exactly() -> Iterator[None]:
 
 
 def open_network(
-    name: str, config: ScoreConfig, data_url: str, manifest: Manifest, ranks: Ranks, store: Store
+    name: str,
+    config: ScoreConfig,
+    data_url: str,
+    manifest: Manifest,
+    ranks: Ranks,
+    store: Store,
+    only_kept: bool = False,
 ) -> FeatureNetwork:
     """The network of a name (dataset, inception or a file's URL); every rank calls it, rank 0 reads or fits.
 
+    only_kept: neither fit one nor fetch weights from the web.
     Raises InputError where weights are missing, damaged, or not those of their sha256.
     """
     if name == "dataset":
-        return _dataset_network(data_url, manifest, ranks, store)
+        return _dataset_network(data_url, manifest, ranks, store, only_kept)
     if name == "inception":
-        return _inception(config, ranks, store)
+        return _inception(config, ranks, store, only_kept)
     data, sha256 = ranks.on_rank_zero(lambda: _read_checked(name, config.weights_sha256))
     module = _load_module(name, data, ranks.device)
     return FeatureNetwork(name.rsplit("/", 1)[-1], sha256, "in the file", module, 3)
 
 
-def _inception(config: ScoreConfig, ranks: Ranks, store: Store) -> FeatureNetwork:
+def _inception(config: ScoreConfig, ranks: Ranks, store: Store, only_kept: bool) -> FeatureNetwork:
     url = config.weights
     if url is None:
         raise ConfigError("score.features inception needs score.weights, the URL of its weights")
@@ -95,7 +102,7 @@ def _inception(config: ScoreConfig, ranks: Ranks, store: Store) -> FeatureNetwor
     wanted = config.weights_sha256 or (named[1] if named else None)
     if wanted is None:
         raise ConfigError(f"score.weights {url}: give score.weights_sha256, so that the file can be checked")
-    data, sha256 = ranks.on_rank_zero(lambda: _read_kept(url, wanted, store))
+    data, sha256 = ranks.on_rank_zero(lambda: _read_kept(url, wanted, store, only_kept))
     with torch.device("meta"):
         network = Inception()
     try:
@@ -111,7 +118,7 @@ def _inception(config: ScoreConfig, ranks: Ranks, store: Store) -> FeatureNetwor
     return FeatureNetwork("inception", sha256, "bilinear of TensorFlow 1 to 299", module, 3)
 
 
-def _read_kept(url: str, wanted: str, store: Store) -> tuple[bytes, str]:
+def _read_kept(url: str, wanted: str, store: Store, only_kept: bool) -> tuple[bytes, str]:
     """As `_read_checked`; what comes from the web is kept, so that a run resumes when the web is away. Rank 0."""
     if storage.protocol(url) not in ("http", "https"):
         return _read_checked(url, wanted)
@@ -120,6 +127,7 @@ def _read_kept(url: str, wanted: str, store: Store) -> tuple[bytes, str]:
     if kept is not None:
         data = kept["bytes"].tobytes()
         return data, hashlib.sha256(data).hexdigest()
+    _check_may_be_made(only_kept, "weights of features inception")
     data, sha256 = _read_checked(url, wanted)
     store.save("weights", settings, {"bytes": np.frombuffer(data, np.uint8)})
     return data, sha256
@@ -156,7 +164,7 @@ def _load_module(url: str, data: bytes, device: torch.device) -> nn.Module:
         ) from error
 
 
-def _dataset_network(data_url: str, manifest: Manifest, ranks: Ranks, store: Store) -> FeatureNetwork:
+def _dataset_network(data_url: str, manifest: Manifest, ranks: Ranks, store: Store, only_kept: bool) -> FeatureNetwork:
     settings = FitSettings()
     identity = {"dataset": manifest.fingerprint, **asdict(settings), "version": 1}
 
@@ -164,6 +172,7 @@ def _dataset_network(data_url: str, manifest: Manifest, ranks: Ranks, store: Sto
         kept = store.load("classifier", identity)
         if kept is not None:
             return kept
+        _check_may_be_made(only_kept, "classifier for features dataset")
         rows, labels = _labelled_images(data_url, manifest, settings.max_images)
         store.say(f"features: fitting the classifier of this data set on {len(rows)} images, once")
         with torch.inference_mode(mode=False), torch.enable_grad(), exactly():
@@ -182,6 +191,11 @@ def _dataset_network(data_url: str, manifest: Manifest, ranks: Ranks, store: Sto
     network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     module = network.to(ranks.device).eval().requires_grad_(requires_grad=False)
     return FeatureNetwork("dataset", digest.hexdigest(), resizer(manifest.height), module, manifest.channels, accuracy)
+
+
+def _check_may_be_made(only_kept: bool, what: str) -> None:
+    if only_kept:
+        raise InputError(f"no {what} is kept beside the data or the run; `gan-distributed evaluate` makes it")
 
 
 def _labelled_images(url: str, manifest: Manifest, max_images: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

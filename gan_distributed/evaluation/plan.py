@@ -25,7 +25,7 @@ class Plan:
 def plan(config: ScoreConfig, manifest: Manifest, url: str) -> Plan:
     """The metrics that a configuration means for the data set at a URL; raises InputError where they cannot be had."""
     has_classes = manifest.num_classes > 1
-    features = config.features or ("dataset" if has_classes else None)
+    features = features_of(config, manifest)
     metrics = tuple(config.metrics) or (("fid",) if features else ("swd",))
     if manifest.num_images < _FEWEST:
         raise DataError(f"{url}: scores need {_FEWEST} real images, the data set has {manifest.num_images}")
@@ -42,6 +42,11 @@ def plan(config: ScoreConfig, manifest: Manifest, url: str) -> Plan:
         )
     parts: frozenset[str] = frozenset().union(*(METRICS[metric].parts for metric in metrics))
     return Plan(metrics, features if needing else None, parts)
+
+
+def features_of(config: ScoreConfig, manifest: Manifest) -> str | None:
+    """The name of the feature network that is meant for a data set; None without one."""
+    return config.features or ("dataset" if manifest.num_classes > 1 else None)
 
 
 def with_absolute_files(config: ScoreConfig) -> ScoreConfig:

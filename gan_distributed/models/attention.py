@@ -34,5 +34,5 @@ class SelfAttention(nn.Module):
             precise = self.strength.dtype
             share = torch.softmax(query.transpose(1, 2).to(precise) @ key.to(precise), dim=2)
         mixed = value @ share.to(value.dtype).transpose(1, 2)
-        out: Tensor = self.out(mixed.reshape(len(x), mixed.shape[1], height, width))
+        out: Tensor = self.out(mixed.reshape(x.shape[0], mixed.shape[1], height, width))
         return x + self.strength.to(out.dtype) * out

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 # Process-wide, since autograd runs the backward pass of a GPU in a thread of its own.
+_is_torchs_own = False
 _skips_weights = False
 _weights_are_constant = False
 
@@ -31,6 +32,20 @@ def only_image_gradients() -> Iterator[None]:
         yield
     finally:
         _skips_weights = before
+
+
+@contextlib.contextmanager
+def torchs_own() -> Iterator[None]:
+    """Within, forward passes are those of torch itself with autograd's own derivatives: what ours are checked against.
+
+    `only_image_gradients` and `constant_weights` have no effect on them.
+    """
+    global _is_torchs_own
+    before, _is_torchs_own = _is_torchs_own, True
+    try:
+        yield
+    finally:
+        _is_torchs_own = before
 
 
 @contextlib.contextmanager
@@ -52,7 +67,7 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, like: nn.Co
 
     x: float [N, in, H, W].   weight: float [out, in / groups, kernel, kernel].   Returns [N, out, H', W'].
     """
-    if not torch.is_grad_enabled():
+    if _is_torchs_own or not torch.is_grad_enabled():
         return _plain(x, weight, bias, like)
     if _weights_are_constant:
         weight, bias = weight.detach(), None if bias is None else bias.detach()

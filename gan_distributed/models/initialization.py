@@ -24,10 +24,17 @@ def start_network(network: nn.Module, seed: int, name: str, rule: Rule) -> None:
     for path, parameter in network.named_parameters():
         owner = network.get_submodule(path.rpartition(".")[0])
         parameter.copy_(rule(owner, path, parameter, Draws(key_of(seed, "weights", name, path), position)))
-    for path, layer in network.named_modules():
+    for layer in network.modules():
         if isinstance(layer, BatchNorm):
             layer.running_mean.zero_()
             layer.running_var.fill_(1.0)
+    start_vectors(network, seed, name)
+
+
+def start_vectors(network: nn.Module, seed: int, name: str) -> None:
+    """Bring the singular vectors of layers under spectral norm near their weights' own."""
+    position = torch.zeros(1, dtype=torch.int64)
+    for path, layer in network.named_modules():
         if isinstance(layer, SpectralLayer):
             layer.start_vectors(Draws(key_of(seed, "vectors", name, path), position))
 

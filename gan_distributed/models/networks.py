@@ -1,15 +1,23 @@
 """Builds the two networks of a family for a data set. Holds no architecture."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gan_distributed.config import ModelConfig
+from gan_distributed.config.own import load_own
 from gan_distributed.errors import ConfigError
 from gan_distributed.models import biggan, convnet, dcgan, r3gan, sngan
+from gan_distributed.models.family import Family
+from gan_distributed.models.own_networks import build_own
 
-_FAMILIES = {"dcgan": dcgan, "convnet": convnet, "sngan": sngan, "biggan": biggan, "r3gan": r3gan}
+_MODULES: dict[str, Any] = {"dcgan": dcgan, "convnet": convnet, "sngan": sngan, "biggan": biggan, "r3gan": r3gan}
+_FAMILIES = {
+    name: Family(module.Generator, module.Discriminator, module.initialize, module.RESOLUTIONS)
+    for name, module in _MODULES.items()
+}
 
 
 @dataclass(frozen=True)
@@ -23,24 +31,32 @@ class ImageSpec:
 
 def build_generator(config: ModelConfig, images: ImageSpec, seed: int) -> nn.Module:
     """The generator on the CPU in float32, with its first weights."""
-    network = empty_generator(config, images)
-    _FAMILIES[config.family].initialize(network, seed, "generator")
-    return network
+    return _built("generator", config, images, seed)
 
 
 def build_discriminator(config: ModelConfig, images: ImageSpec, seed: int) -> nn.Module:
     """The discriminator on the CPU in float32, with its first weights."""
-    network = _empty("Discriminator", config, images)
-    _FAMILIES[config.family].initialize(network, seed, "discriminator")
-    return network
+    return _built("discriminator", config, images, seed)
 
 
 def empty_generator(config: ModelConfig, images: ImageSpec) -> nn.Module:
-    """The generator on the CPU in float32, its memory not yet written: for weights that are there already."""
-    return _empty("Generator", config, images)
+    """The generator on the CPU in float32, without weights of its own: for those that are there already."""
+    if config.is_own:
+        return _built("generator", config, images, 0)
+    return _shapes("generator", find_family(config, images), config, images).to_empty(device="cpu")
 
 
-def _empty(class_name: str, config: ModelConfig, images: ImageSpec) -> nn.Module:
+def num_parameters(config: ModelConfig, images: ImageSpec) -> tuple[int, int]:
+    """Weights of generator and discriminator, counted without memory for them where the family is one of ours."""
+    generator, discriminator = (
+        sum(weight.numel() for weight in _counted(name, config, images).parameters())
+        for name in ("generator", "discriminator")
+    )
+    return generator, discriminator
+
+
+def find_family(config: ModelConfig, images: ImageSpec) -> Family:
+    """The family of a name, also a user's own. Raises ConfigError where it does not fit the images."""
     if config.conditional and not images.num_classes:
         raise ConfigError(
             "model.conditional is true, the data set has no labels; prepare it from sub-folders or with labels.csv, "
@@ -48,20 +64,45 @@ def _empty(class_name: str, config: ModelConfig, images: ImageSpec) -> nn.Module
         )
     if config.conditional and images.num_classes == 1:
         raise ConfigError("model.conditional is true, the data set has one class; --set model.conditional=false")
-    family = _FAMILIES[config.family]
-    if images.resolution not in family.RESOLUTIONS:
-        raise ConfigError(_other_resolution(config.family, images.resolution))
-    num_classes = images.num_classes if config.conditional else 0
+    own = config.is_own
+    family = load_own(config.family, "model.family", Family) if own else _FAMILIES[config.family]
+    if family.resolutions is not None and images.resolution not in family.resolutions:
+        raise ConfigError(_other_resolution(config.family, family, images.resolution))
+    return family
+
+
+def _built(name: str, config: ModelConfig, images: ImageSpec, seed: int) -> nn.Module:
+    family = find_family(config, images)
+    if config.is_own:
+        return build_own(name, family, config, _arguments(config, images), seed)
+    network = _shapes(name, family, config, images).to_empty(device="cpu")
+    if family.initialize is not None:
+        family.initialize(network, seed, name)
+    return network
+
+
+def _counted(name: str, config: ModelConfig, images: ImageSpec) -> nn.Module:
+    if config.is_own:
+        return _built(name, config, images, 0)
+    return _shapes(name, find_family(config, images), config, images)
+
+
+def _shapes(name: str, family: Family, config: ModelConfig, images: ImageSpec) -> nn.Module:
     # On the meta device the layers' own initialisers draw nothing from the global generator.
     with torch.device("meta"):
-        network: nn.Module = getattr(family, class_name)(config, images.resolution, images.channels, num_classes)
-    return network.to_empty(device="cpu")
+        network: nn.Module = getattr(family, name)(config, *_arguments(config, images))
+    return network
 
 
-def _other_resolution(name: str, resolution: int) -> str:
-    makers = [other for other, family in _FAMILIES.items() if resolution in family.RESOLUTIONS]
+def _arguments(config: ModelConfig, images: ImageSpec) -> tuple[int, int, int]:
+    """Resolution, channels and classes, as families take them."""
+    return images.resolution, images.channels, images.num_classes if config.conditional else 0
+
+
+def _other_resolution(name: str, family: Family, resolution: int) -> str:
+    makers = [other for other, module in _MODULES.items() if resolution in module.RESOLUTIONS]
     mend = "with another --resolution" + (f", or take {' or '.join(makers)}" if makers else "")
-    able = ", ".join(map(str, _FAMILIES[name].RESOLUTIONS))
+    able = ", ".join(map(str, family.resolutions or ()))
     return f"model.family {name} makes {able} px images, the data set has {resolution}; prepare it {mend}"
 
 

@@ -1,10 +1,9 @@
 """What one attempt writes of its state: the files of a checkpoint, their commit, the copy for users. Rank 0 only."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
-from gan_distributed.config import Config, public_values, to_yaml
+from gan_distributed.config import Config, to_yaml
 from gan_distributed.data import storage
 from gan_distributed.models.networks import ImageSpec
 from gan_distributed.training.checkpoint import commit_checkpoint, open_checkpoint
@@ -12,19 +11,27 @@ from gan_distributed.training.lease import Lease
 from gan_distributed.training.retention import GENERATOR_COPY, Retention
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.snapshot import Snapshot
-from gan_distributed.training.state import encode_generator, encode_state
+from gan_distributed.training.state import encode_generator, encode_state, generator_metadata
 
 
 class Archive:
     """Commits checkpoints as the holder of a lease, and keeps as many as are configured.
 
-    committed: called with the images seen once a checkpoint is saved.
+    class_names: of the data set, for whoever asks the generator for a class.   committed: called with the images seen
+    once a checkpoint is saved.
     """
 
     def __init__(
-        self, config: Config, run: RunFolder, images: ImageSpec, holder: Lease, committed: Callable[[int], None]
+        self,
+        config: Config,
+        run: RunFolder,
+        images: ImageSpec,
+        class_names: tuple[str, ...],
+        holder: Lease,
+        committed: Callable[[int], None],
     ) -> None:
         self._config, self._run, self._images, self._holder = config, run, images, holder
+        self._class_names = class_names
         self._retention, self._committed = Retention(run, config.checkpoint), committed
 
     def take_over(self, seen_images: int, best_seen_images: int | None) -> None:
@@ -56,13 +63,7 @@ class Archive:
         self._retention.apply(clock_of_best(state["best_score"]))
 
     def _encoded_generator(self, seen_images: int, state: dict[str, Any]) -> bytes:
-        metadata = {
-            "config": json.dumps(public_values(self._config)),
-            "resolution": str(self._images.resolution),
-            "channels": str(self._images.channels),
-            "num_classes": str(self._images.num_classes),
-            "seen_images": str(seen_images),
-        }
+        metadata = generator_metadata(self._config, self._images, self._class_names, seen_images)
         return encode_generator(state["ema"], metadata)
 
 

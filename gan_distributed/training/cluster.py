@@ -17,7 +17,7 @@ from gan_distributed.errors import InputError, TrainingError
 from gan_distributed.training import lease
 from gan_distributed.training.layout import Layout, layout_of, local_cpus, tell_layout
 from gan_distributed.training.loop import Outcome
-from gan_distributed.training.mailbox import Deadlines, Ended, Mailbox, View
+from gan_distributed.training.mailbox import Deadlines, Ended, Mailbox, Posted, View
 from gan_distributed.training.metrics import ControllerMetrics
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.worker import Assignment, run_in_ray
@@ -43,10 +43,12 @@ def train_on_ray(
     with _ray_cluster(config, stop_requested) as resources, contextlib.ExitStack() as stack:
         take_signals()
         layout = layout_of(config, resources)
-        metrics = stack.enter_context(contextlib.closing(ControllerMetrics(config.metrics, str(config.run_id))))
+        metrics = stack.enter_context(contextlib.closing(ControllerMetrics(config, stop_requested)))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="gan-distributed-"))
         tell_layout(config, layout)
-        return _fit(assignment, layout, scratch, metrics, stop_requested)
+        outcome = _fit(assignment, layout, scratch, metrics, stop_requested)
+        metrics.finish(outcome)
+        return outcome
 
 
 def _fit(
@@ -71,9 +73,10 @@ def _fit(
                 f"the Ray cluster is gone ({str(error).splitlines()[0]}); the same command, here or on another "
                 f"cluster, goes on from {max(view.committed, 0) / 1000:.1f} kimg"
             ) from error
+        command.about(kimg=view.seen_images / 1000)
         for line in view.lines:
-            command.say(line)
-        metrics.publish(view.restarts, view.preemptions)
+            command.say(line, rank=0 if isinstance(line, Posted) else None)
+        metrics.publish(view)
         if not alive or wait.is_over(view, stopping):
             break
         time.sleep(_POLL_S)

@@ -1,7 +1,10 @@
 """How many workers there are and what each has, from the configuration and the cluster's resources."""
 
+import math
 import os
 from dataclasses import dataclass
+
+import numpy as np
 
 from gan_distributed import command
 from gan_distributed.config import Config
@@ -54,7 +57,7 @@ def local_cpus(config: Config) -> int:
 
 def tell_layout(config: Config, layout: Layout) -> None:
     """Say what was decided, and which numbers of workers would be better."""
-    (fewest, most), batch_size, lanes = layout.workers, config.training.batch_size, config.data.num_lanes
+    (fewest, most), batch_size = layout.workers, config.training.batch_size
     device = "1 GPU" if layout.use_gpu else "no GPU"
     if layout.is_elastic:
         command.say(
@@ -64,11 +67,31 @@ def tell_layout(config: Config, layout: Layout) -> None:
     else:
         local = f"{batch_size / most:g} images of each batch"
         command.say(f"{most} workers, {device}, {layout.cpus} CPU threads and {local} each")
-    if not all(equal_batches(batch_size, lanes, count) for count in range(fewest, most + 1)):
-        fitting = [count for count in range(1, lanes + 1) if equal_batches(batch_size, lanes, count)]
+    for line in advice(config, most, fewest=fewest, use_gpu=layout.use_gpu):
+        command.say(line)
+
+
+def advice(config: Config, workers: int, *, use_gpu: bool, fewest: int | None = None) -> list[str]:
+    """What a number of workers, or a range of them, means for the recipe: a line each; nothing here was measured."""
+    batch_size, lanes = config.training.batch_size, config.data.num_lanes
+    fitting = [count for count in range(1, lanes + 1) if equal_batches(batch_size, lanes, count)]
+    best = max([count for count in fitting if batch_size // count >= (_FEW_IMAGES if use_gpu else 1)], default=1)
+    largest = largest_local_batch(batch_size, lanes, workers)
+    lines = [
+        f"all wait for the largest batch, of {largest} images: an efficiency of {batch_size / workers / largest:.0%} "
+        f"at most; largest useful number of workers: {best}"
+    ]
+    if not set(range(fewest or workers, workers + 1)) <= set(fitting):
         equal = ", ".join(map(str, fitting)) or f"none; data.num_lanes {lanes} must divide batch_size {batch_size}"
-        command.say(f"the workers' batches differ in size; numbers of workers with equal ones: {equal}")
-    if layout.use_gpu and batch_size / most < _FEW_IMAGES:
-        command.say(
+        lines.append(f"the workers' batches differ in size; numbers of workers with equal ones: {equal}")
+    if use_gpu and batch_size / workers < _FEW_IMAGES:
+        lines.append(
             f"warning: below {_FEW_IMAGES} images a GPU starves; {max(1, batch_size // _FEW_IMAGES)} workers are enough"
         )
+    return lines
+
+
+def largest_local_batch(batch_size: int, lanes: int, workers: int) -> int:
+    """The most images that a rank has in any step; the starts of batches repeat after their least common multiple."""
+    starts = range(0, math.lcm(batch_size, lanes), batch_size)
+    return max(int(np.bincount(np.arange(at, at + batch_size) % lanes % workers).max()) for at in starts)

@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from gan_distributed.data import storage
 from gan_distributed.errors import AlreadyExistsError, LeaseError, LeaseLostError, MissingError, StorageError
@@ -20,6 +21,8 @@ from gan_distributed.training.run_folder import RunFolder
 LIFETIME_S = 30.0
 RENEW_S = 10.0
 _POLL_S = 2.0
+# Clocks of machines and stores differ.
+_SILENCE_S = 4 * LIFETIME_S
 logger = logging.getLogger(__name__)
 
 
@@ -95,6 +98,19 @@ def acquire(run: RunFolder, owner: str) -> Lease:
         raise LeaseError(f"{run.url}: another command took the run at the same moment; try again later") from error
     storage.delete_temporaries(run.lease_url)
     return Lease(run, record)
+
+
+def sign_of_life(run: RunFolder) -> Literal["new", "running", "stopped", "lost"]:
+    """Whether somebody runs it now, as far as can be told without waiting; `running` where the store tells no times."""
+    seen = _newest(run)
+    if seen is None:
+        return "new"
+    if seen.released:
+        return "stopped"
+    if _is_dead_here(seen):
+        return "lost"
+    renewed = storage.modified(_lease_url(run, seen.number))
+    return "lost" if renewed is not None and time.time() - renewed > _SILENCE_S else "running"
 
 
 def wait_until_free(run: RunFolder, owner: str) -> None:

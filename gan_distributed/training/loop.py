@@ -11,6 +11,7 @@ from gan_distributed.data import storage
 from gan_distributed.data.attempts import counters
 from gan_distributed.data.stream import Stream
 from gan_distributed.training.feed import Feed
+from gan_distributed.training.hardware import device_name
 from gan_distributed.training.link import Link
 from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.records import progress_line
@@ -21,6 +22,8 @@ from gan_distributed.training.scoring import Scoring
 from gan_distributed.training.state import NonfiniteError, TrainState
 from gan_distributed.training.step import STATISTICS, Step
 from gan_distributed.training.tick import LaggedFlags, TickSums
+from gan_distributed.training.timing import PhaseSums, phase_table
+from gan_distributed.training.tracing import Trace
 from gan_distributed.training.uploads import Uploads
 from gan_distributed.training.world import World
 
@@ -59,47 +62,70 @@ class Loop:
         self._tick_sums = TickSums(world.device)
         self._requests = LaggedFlags()
         self._total_images = round(1000 * config.training.total_kimg)
+        samples_kimg = config.samples.every_kimg
+        self._samples_kimg = stream.manifest.num_images / 1000 if samples_kimg == "epoch" else samples_kimg
         self._saving = Saving(config, state, metrics, scribe)
         self._record: dict[str, Any] = {}
         self._last_grid: str | None = None
         self._last_flush = time.monotonic()
         self._uploads = Uploads()
+        self._device_name = device_name(world.device)
+        self._phases = PhaseSums()
+        self._trace = (
+            Trace(scribe.run.trace_url(scribe.attempt), scribe.say) if scribe and config.metrics.trace else None
+        )
+        self._before = state.saved_seen_images
+        self._stopping = False
+        # What came before belongs to no step.
+        world.timer.read()
 
     def run(self) -> Outcome:
         """Train to the end; raises NonfiniteError, CollapseError, and what the stream or checkpoint writer raise."""
-        state, config = self._state, self._config
-        samples_kimg = config.samples.every_kimg
-        if samples_kimg == "epoch":
-            samples_kimg = self._stream.manifest.num_images / 1000
-        before = state.saved_seen_images
-        stopping = False
         try:
             while True:
-                seen = state.seen_images
-                done = seen >= self._total_images
-                if crossed(before, seen, config.training.tick_kimg) or done or stopping:
-                    self._tick()
-                if samples_kimg is not None and (crossed(before, seen, samples_kimg) or done):
-                    self._sample()
-                if self._scoring is not None and not stopping and self._scoring.is_due(before, seen, done=done):
-                    self._score(self._scoring)
-                self._saving.turn(before)
-                self._saving.save(last=done or stopping, flush=self._flush)
-                if done or stopping:
-                    return Outcome("done" if done else "stopped", seen, self._record, self._last_grid)
-                before = seen
-                stopping = self._take_step()
+                outcome = self.turn()
+                if outcome is not None:
+                    return outcome
         finally:
-            self._flush()
-            self._uploads.close()
+            self.close()
+
+    def turn(self) -> Outcome | None:
+        """What is due at this age of the state, then a step; an outcome where the attempt ends instead."""
+        config, before, seen = self._config, self._before, self._state.seen_images
+        done, stopping = seen >= self._total_images, self._stopping
+        if crossed(before, seen, config.training.tick_kimg) or done or stopping:
+            self._tick()
+        if self._samples_kimg is not None and (crossed(before, seen, self._samples_kimg) or done):
+            self._sample()
+        if self._scoring is not None and not stopping and self._scoring.is_due(before, seen, done=done):
+            self._score(self._scoring)
+        self._saving.turn(before)
+        self._saving.save(last=done or stopping, flush=self._flush)
+        if done or stopping:
+            return Outcome("done" if done else "stopped", seen, self._record, self._last_grid)
+        self._before = seen
+        self._stopping = self._take_step()
+        return None
+
+    def close(self) -> None:
+        """Write what is pending, and tell what was measured."""
+        if self._trace is not None:
+            self._trace.close()
+        if self._scribe is not None and self._phases.steps:
+            self._scribe.say(phase_table(self._phases.seconds, self._phases.steps))
+        self._flush()
+        self._uploads.close()
 
     def _flush(self) -> None:
         if self._scribe is not None:
             self._uploads.submit(self._scribe.recorder.flush)
 
     def _take_step(self) -> bool:
+        if self._trace is not None:
+            self._trace.step_begins()
         started = time.monotonic()
-        batches = [self._feed.next() for _ in range(self._config.training.discriminator_steps)]
+        with self._world.timer.phase("data_wait"):
+            batches = [self._feed.next() for _ in range(self._config.training.discriminator_steps)]
         waited = time.monotonic() - started
         if self._scribe is not None:
             self._scribe.check_held()
@@ -122,11 +148,13 @@ class Loop:
         config, state = self._config, self._state
         images = sums.steps * config.training.batch_size * config.training.discriminator_steps
         means, longest_row = sums.read()  # device sync
+        seconds = sums.seconds()
         self._record = {
             "seen_images": state.seen_images,
             "attempt": self._scribe.attempt if self._scribe else 0,
             "time": time.time(),
-            "images_per_s": images / sums.seconds(),
+            "tick_s": seconds,
+            "images_per_s": images / seconds,
             "data_wait_s": sums.waited_s,
             "skipped_steps": sums.steps - sums.good_steps,
             **dict(zip(STATISTICS, means, strict=True)),
@@ -134,7 +162,13 @@ class Loop:
             "order_digest": f"{state.global_digest() & (1 << 64) - 1:016x}",
             "world_size": self._world.size,
             "rollbacks": state.rollbacks,
+            "device": self._device_name,
+            "last_committed_seen_images": self._saving.saved_seen_images,
         }
+        phases = self._world.timer.read()
+        if phases:
+            self._record["phases_s"] = phases
+            self._phases.add(phases, sums.steps)
         self._publish(images)
         self._tick_sums = TickSums(self._world.device)
         if longest_row >= config.training.max_nonfinite_steps:
@@ -147,6 +181,8 @@ class Loop:
         metrics.publish_tick(record)
         metrics.add("gan_seen_images", images)
         metrics.add("gan_nonfinite_steps", record["skipped_steps"])
+        for name, seconds in record.get("phases_s", {}).items():
+            metrics.add("gan_phase_seconds", seconds, phase=name)
         metrics.publish_sources(self._stream.bytes_read, counters)
         if self._scribe is None:
             return

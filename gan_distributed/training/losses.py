@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from gan_distributed.config import LossConfig
+from gan_distributed.config.own import load_own
 from gan_distributed.models.convolution import only_image_gradients
 
 
@@ -91,6 +93,11 @@ LOSSES = {
     "wgan": AdversarialLoss(wgan_discriminator, wgan_generator, None),
     "rpgan": AdversarialLoss(rpgan_discriminator, rpgan_generator, None, paired=True),
 }
+
+
+def find_loss(config: LossConfig) -> AdversarialLoss:
+    """The loss of a name, also one of a user's own. Raises ConfigError where that is not to be had."""
+    return LOSSES[config.name] if config.name in LOSSES else load_own(config.name, "loss.name", AdversarialLoss)
 
 
 def image_gradients(images: Sequence[Tensor], logits: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -31,12 +31,23 @@ class Ended:
     is_waiting: bool = False
 
 
+class Posted(str):
+    """A line of rank 0's; the others are the driver's own."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class View:
-    """What the driver sees at a look. lines: those that are new.   committed: images seen, -1 where nothing is."""
+    """What the driver sees at a look. lines: those that are new.   committed: images seen, -1 where nothing is.
+
+    world_size: ranks of the newest attempt.   seen_images: its clock.
+    """
 
     lines: tuple[str, ...] = ()
     running: bool = False
+    world_size: int = 0
+    seen_images: int = 0
     restarts: int = 0
     preemptions: int = 0
     committed: int = -1
@@ -59,16 +70,16 @@ class Mailbox:
         self._is_drained = False
         self._was_waiting = False
 
-    def begin(self) -> GanError | None:
+    def begin(self, world_size: int = 1) -> GanError | None:
         """Rank 0 of a new attempt; an error where it may not begin."""
-        self._change(running=self._view.error is None)
+        self._change(running=self._view.error is None, world_size=world_size)
         self._reports, self._is_drained, self._was_waiting, self._leaving = [], False, False, False
         self._seen_images = max(self._committed, 0)
         return self._view.error
 
     def post(self, line: str) -> None:
-        """A line to print."""
-        self._lines.append(line)
+        """A line of rank 0 to print."""
+        self._lines.append(Posted(line))
 
     def progress(self, seen_images: int) -> tuple[bool, bool]:
         """Rank 0 tells its clock; whether the run is to stop, and whether this attempt is to save and end."""
@@ -142,7 +153,8 @@ class Mailbox:
     def look(self, stop: bool) -> View:
         """Hand the driver what is new; take its stop flag."""
         self._stopping = self._stopping or stop
-        seen, self._lines = replace(self._view, lines=tuple(self._lines)), []
+        seen = replace(self._view, lines=tuple(self._lines), seen_images=self._seen_images)
+        self._lines = []
         return seen
 
     def _reason(self, ended: Ended) -> Failure:

@@ -1,131 +1,112 @@
-"""Prometheus metrics: one registry a process, served over HTTP. The only file that imports prometheus_client.
+"""What training tells Prometheus: each rank of itself, and the driver of the whole run, which outlives its workers."""
 
-Metrics never stop training: a taken port falls back to a free one.
-"""
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
-import logging
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-import prometheus_client as prometheus
-
-from gan_distributed.config import MetricsConfig
+from gan_distributed.config import Config, MetricsConfig
 from gan_distributed.data.attempts import Counters
+from gan_distributed.exposition import Exposition, push, resident_bytes
+from gan_distributed.training.mailbox import View
+from gan_distributed.training.timing import PHASES
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from gan_distributed.training.loop import Outcome
+
 _STEP_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-
-
-class Server:
-    """An endpoint `/metrics` of one registry."""
-
-    def __init__(self, registry: prometheus.CollectorRegistry, host: str, port: int | None) -> None:
-        self._server = None
-        self.port = None
-        if port is None:
-            return
-        try:
-            self._server, self._thread = prometheus.start_http_server(port, addr=host, registry=registry)
-        except OSError as error:
-            logger.warning("metrics: port %d is taken (%s); a free one is used", port, error.strerror)
-            self._server, self._thread = prometheus.start_http_server(0, addr=host, registry=registry)
-        self.port = self._server.server_port
-
-    def close(self) -> None:
-        """Free the port."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._thread.join()
+_NETWORKS, _KINDS = ("generator", "discriminator"), ("real", "fake")
 
 
 class WorkerMetrics:
-    """What one rank tells Prometheus; labels `run` and `rank` only."""
+    """What one rank tells; labels `run` and `rank`.
 
-    def __init__(self, config: MetricsConfig, run: str, rank: int, local_rank: int) -> None:
-        self._registry = prometheus.CollectorRegistry()
-        self._labels = {"run": run, "rank": str(rank)}
-        self._families: dict[str, Any] = {}
-        self._totals: dict[tuple[str, tuple[str, ...]], float] = {}
-        self._declare()
+    gpu_bytes: the memory that this rank allocated on its GPU, at its peak; None where it has none.
+    """
+
+    def __init__(
+        self,
+        config: MetricsConfig,
+        run: str,
+        rank: int,
+        local_rank: int,
+        gpu_bytes: Callable[[], float] | None = None,
+    ) -> None:
         port = None if config.port is None else config.port + local_rank
-        self.server = Server(self._registry, config.host, port)
+        self._rank, self._linger_s, self._gpu_bytes = rank, config.linger_s, gpu_bytes
+        self.exposition = Exposition({"run": run, "rank": str(rank)}, config.host, port)
+        self._declare_training(self.exposition)
+        if config.phase_times:
+            self.exposition.counter("gan_phase_seconds", "Time of steps by phase", phase=PHASES)
+        self._declare_storage(self.exposition)
+        self.set, self.add = self.exposition.set, self.exposition.add
 
-    def _declare(self) -> None:
-        counter, gauge = self._counter, self._gauge
-        counter("gan_seen_images", "Real images shown, over all ranks, since this attempt started at its checkpoint")
-        gauge("gan_images_per_second", "Real images per second over all ranks, in the last tick")
-        self._histogram("gan_step_seconds", "Time of one step on this rank")
-        counter("gan_data_wait_seconds", "Time this rank waited for its next batch")
-        gauge("gan_loss", "Mean loss in the last tick", "network")
-        gauge("gan_discriminator_accuracy", "Share of images told right in the last tick", "kind")
-        gauge("gan_gradient_norm", "Mean norm of the summed gradients in the last tick", "network")
-        gauge("gan_augment_probability", "Probability of each augmentation that the discriminator sees")
-        counter("gan_nonfinite_steps", "Steps skipped for non-finite gradients")
-        gauge("gan_checkpoint_seconds", "Time from the last snapshot to its commit")
-        gauge("gan_last_checkpoint_timestamp_seconds", "When the last checkpoint was committed")
-        gauge("gan_last_committed_seen_images", "Images seen at the last committed checkpoint")
-        counter("gan_checkpoint_failures", "Checkpoints that could not be written")
-        counter("gan_shard_bytes", "Bytes of images read, by where they came from", "source")
-        counter("gan_storage_retries", "Requests to a store that were tried again")
-        counter("gan_storage_hedges", "Second requests for blocks that were late")
-        counter("gan_checksum_failures", "Blocks whose bytes were not those of their checksum, and were read again")
-        gauge("gan_process_resident_bytes", "Resident memory of this rank's process")
-        gauge("gan_gpu_memory_bytes", "Memory that this rank allocated on its GPU, at its peak")
-        gauge("gan_world_size", "Number of ranks")
-        gauge("gan_score", "Last score of the averaged generator", "metric")
-        counter("gan_scores_skipped", "Rounds of scores that ran out of score.max_s")
-        counter("gan_collapse_alarms", "Signs of a collapse: pinned discriminator, equal images, a far worse score")
-        counter("gan_replayed_images", "Images shown again after a restart or a return to an older checkpoint")
+    def _declare_training(self, e: Exposition) -> None:
+        _declare_progress(e)
+        e.counter("gan_seen_images", "Real images shown, over all ranks, since this attempt started at its checkpoint")
+        e.gauge("gan_images_per_second", "Real images per second over all ranks, in the last tick")
+        e.gauge("gan_local_batch_images", "Real images that this rank takes a step, in the mean")
+        e.histogram("gan_step_seconds", "Time of one step on this rank", _STEP_BUCKETS_S)
+        e.counter("gan_data_wait_seconds", "Time this rank waited for its next batch")
+        e.gauge("gan_loss", "Mean loss in the last tick", "network")
+        e.gauge("gan_discriminator_accuracy", "Share of images told right in the last tick", "kind")
+        e.gauge("gan_gradient_norm", "Mean norm of the summed gradients in the last tick", "network")
+        e.gauge("gan_augment_probability", "Probability of each augmentation that the discriminator sees")
+        e.counter("gan_nonfinite_steps", "Steps skipped for non-finite gradients")
+        e.gauge("gan_score", "Last score of the averaged generator", "metric")
+        e.counter("gan_scores_skipped", "Rounds of scores that ran out of score.max_s")
+        e.counter("gan_collapse_alarms", "Signs of a collapse: pinned discriminator, equal images, a far worse score")
+        e.counter("gan_replayed_images", "Images shown again after a restart or a return to an older checkpoint")
+        e.gauge("gan_process_resident_bytes", "Resident memory of this rank's process")
+        e.gauge("gan_process_private_bytes", "Resident memory of this rank's process but for mapped files")
+        e.gauge("gan_gpu_memory_bytes", "Memory that this rank allocated on its GPU, at its peak")
 
-    def _counter(self, name: str, text: str, *labels: str) -> None:
-        self._add(name, prometheus.Counter(name, text, ["run", "rank", *labels], registry=self._registry), labels)
+    def _declare_storage(self, e: Exposition) -> None:
+        e.gauge("gan_checkpoint_seconds", "Time from the last snapshot to its commit")
+        e.counter("gan_checkpoint_failures", "Checkpoints that could not be written")
+        e.counter("gan_shard_bytes", "Bytes of images read, by where they came from", source=("bucket", "cache"))
+        e.counter("gan_storage_retries", "Requests to a store that were tried again")
+        e.counter("gan_storage_hedges", "Second requests for blocks that were late")
+        e.counter("gan_checksum_failures", "Blocks whose bytes were not those of their checksum, and were read again")
 
-    def _gauge(self, name: str, text: str, *labels: str) -> None:
-        self._add(name, prometheus.Gauge(name, text, ["run", "rank", *labels], registry=self._registry), labels)
-
-    def _histogram(self, name: str, text: str) -> None:
-        family = prometheus.Histogram(name, text, ["run", "rank"], registry=self._registry, buckets=_STEP_BUCKETS_S)
-        self._add(name, family, ())
-
-    def _add(self, name: str, family: Any, labels: tuple[str, ...]) -> None:
-        self._families[name] = family
-        if not labels:
-            # The series exists from the start, so that rate() sees its first step.
-            family.labels(**self._labels)
-
-    def set(self, name: str, value: float, **labels: str) -> None:
-        """Set a gauge."""
-        self._families[name].labels(**self._labels, **labels).set(value)
-
-    def add(self, name: str, value: float, **labels: str) -> None:
-        """Raise a counter."""
-        self._families[name].labels(**self._labels, **labels).inc(value)
+    def publish_start(self, config: Config, world_size: int, seen_images: int, replayed_images: int) -> None:
+        """Show what an attempt starts with; seen_images: those of its checkpoint."""
+        lanes = config.data.num_lanes
+        share = len(range(self._rank, lanes, world_size)) / lanes
+        images = config.training.batch_size * config.training.discriminator_steps
+        self.set("gan_local_batch_images", share * images)
+        self.set("gan_world_size", world_size)
+        self.set("gan_progress_seen_images", seen_images)
+        self.set("gan_last_committed_seen_images", seen_images)
+        self.add("gan_replayed_images", replayed_images)
+        _publish_goal(self.exposition, config)
 
     def observe_step(self, seconds: float) -> None:
         """Add one step's time to its histogram."""
-        self._families["gan_step_seconds"].labels(**self._labels).observe(seconds)
+        self.exposition.observe("gan_step_seconds", seconds)
 
     def publish_tick(self, record: dict[str, Any]) -> None:
         """Show the last tick's record."""
+        self.set("gan_progress_seen_images", record["seen_images"])
         self.set("gan_images_per_second", record["images_per_s"])
-        for network in ("generator", "discriminator"):
+        for network in _NETWORKS:
             self.set("gan_loss", record[f"loss_{network}"], network=network)
             self.set("gan_gradient_norm", record[f"gradient_norm_{network}"], network=network)
-        for kind in ("real", "fake"):
+        for kind in _KINDS:
             self.set("gan_discriminator_accuracy", record[f"accuracy_{kind}"], kind=kind)
         self.set("gan_augment_probability", record["augment_probability"])
-        self.set("gan_process_resident_bytes", resident_bytes())
+        resident, private = resident_bytes()
+        self.set("gan_process_resident_bytes", resident)
+        self.set("gan_process_private_bytes", private)
+        if self._gpu_bytes is not None:
+            self.set("gan_gpu_memory_bytes", self._gpu_bytes())
 
     def publish_sources(self, bytes_read: Mapping[str, int], store: Counters) -> None:
         """Bring the counters of the stream and the store up to date with their totals."""
         for source, total in bytes_read.items():
-            self._raise_to("gan_shard_bytes", total, source=source)
-        self._raise_to("gan_storage_retries", store.retries)
-        self._raise_to("gan_storage_hedges", store.hedges)
-        self._raise_to("gan_checksum_failures", store.mismatches)
+            self.exposition.raise_to("gan_shard_bytes", total, source=source)
+        self.exposition.raise_to("gan_storage_retries", store.retries)
+        self.exposition.raise_to("gan_storage_hedges", store.hedges)
+        self.exposition.raise_to("gan_checksum_failures", store.mismatches)
 
     def publish_checkpoint(self, seconds: float, seen_images: int, timestamp: float) -> None:
         """Tell of a committed checkpoint."""
@@ -135,49 +116,88 @@ class WorkerMetrics:
 
     def publish_checkpoint_failures(self, failures: int) -> None:
         """Bring the counter of failed checkpoints up to date with its total."""
-        self._raise_to("gan_checkpoint_failures", failures)
+        self.exposition.raise_to("gan_checkpoint_failures", failures)
 
-    def _raise_to(self, name: str, total: float, **labels: str) -> None:
-        # Several streams may follow one another in a process; their totals start again from 0.
-        key = (name, tuple(labels.values()))
-        last = self._totals.get(key, 0.0)
-        self.add(name, total - last if total >= last else total, **labels)
-        self._totals[key] = total
+    def linger(self, is_over: Callable[[], bool]) -> None:
+        """Leave time for a last scrape."""
+        self.exposition.linger(self._linger_s, is_over)
 
     def close(self) -> None:
         """Free the port."""
-        self.server.close()
+        self.exposition.close()
 
 
 class ControllerMetrics:
-    """What the driver tells Prometheus: how often the workers were restarted, and why."""
+    """What the driver tells of the whole run; label `run`. stop_requested: ends the wait for a last scrape."""
 
-    def __init__(self, config: MetricsConfig, run: str) -> None:
-        registry = prometheus.CollectorRegistry()
-        self._restarts = prometheus.Counter(
-            "gan_restarts", "Worker groups started again after a failure", ["run"], registry=registry
-        ).labels(run=run)
-        self._preemptions = prometheus.Counter(
-            "gan_preemptions", "Worker groups started again because a node was taken away", ["run"], registry=registry
-        ).labels(run=run)
-        self._counted = (0, 0)
-        self.server = Server(registry, config.host, config.controller_port)
+    def __init__(self, config: Config, stop_requested: Callable[[], bool]) -> None:
+        self._config, self._stop_requested = config.metrics, stop_requested
+        self._run = str(config.run_id)
+        self._started = time.monotonic()
+        self._view = View()
+        self._outcome: Outcome | None = None
+        self.exposition = Exposition({"run": self._run}, config.metrics.host, config.metrics.controller_port)
+        _declare_progress(self.exposition)
+        self.exposition.counter("gan_restarts", "Worker groups started again after a failure")
+        self.exposition.counter("gan_preemptions", "Worker groups started again because a node was taken away")
+        _publish_goal(self.exposition, config)
 
-    def publish(self, restarts: int, preemptions: int) -> None:
-        """Bring both counters up to date with their totals."""
-        self._restarts.inc(restarts - self._counted[0])
-        self._preemptions.inc(preemptions - self._counted[1])
-        self._counted = restarts, preemptions
+    def publish(self, view: View) -> None:
+        """Show how the run stands. view: its totals since this command began."""
+        tell = self.exposition
+        tell.raise_to("gan_restarts", view.restarts)
+        tell.raise_to("gan_preemptions", view.preemptions)
+        tell.set("gan_world_size", view.world_size if view.running else 0)
+        tell.set("gan_progress_seen_images", view.seen_images)
+        tell.set("gan_last_committed_seen_images", max(view.committed, 0))
+        if view.committed > self._view.committed:
+            tell.set("gan_last_checkpoint_timestamp_seconds", time.time())
+        self._view = view
+
+    def finish(self, outcome: "Outcome") -> None:
+        """Take the end of the run, and leave time for a last scrape where nothing presses."""
+        self._outcome = outcome
+        if outcome.kind == "done":
+            self.exposition.linger(self._config.linger_s, self._stop_requested)
 
     def close(self) -> None:
-        """Free the port."""
-        self.server.close()
+        """Push how the run ended, where that is wanted, and free the port."""
+        self.exposition.close()
+        if self._config.pushgateway is not None:
+            push(self._config.pushgateway, "gan_train", {"run": self._run}, self._fill_final)
+
+    def _fill_final(self, e: Exposition) -> None:
+        state = "failed" if self._outcome is None else self._outcome.kind
+        record = {} if self._outcome is None else self._outcome.record
+        e.gauge("gan_final_state", "1 for how the last command on the run ended", "state")
+        for one in ("done", "stopped", "failed"):
+            e.set("gan_final_state", float(one == state), state=one)
+        values = {
+            "gan_final_timestamp_seconds": ("When it ended", time.time()),
+            "gan_final_seconds": ("How long it took", time.monotonic() - self._started),
+            "gan_final_committed_images": ("Images seen at the last checkpoint", max(self._view.committed, 0)),
+            "gan_final_restarts": ("Worker groups started again after a failure", self._view.restarts),
+            "gan_final_preemptions": ("Worker groups started again for a lost node", self._view.preemptions),
+        }
+        if record:
+            values["gan_final_images_per_second"] = ("Real images per second in the last tick", record["images_per_s"])
+            e.gauge("gan_final_loss", "Mean loss in the last tick", "network")
+            for network in _NETWORKS:
+                e.set("gan_final_loss", record[f"loss_{network}"], network=network)
+        for name, (text, value) in values.items():
+            e.gauge(name, text)
+            e.set(name, value)
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process, 0 where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def _declare_progress(e: Exposition) -> None:
+    e.gauge("gan_world_size", "Number of ranks at work; the driver says 0 while none is")
+    e.gauge("gan_progress_seen_images", "Images seen by the run: its clock")
+    e.gauge("gan_target_images", "Images to be seen by the whole run")
+    e.gauge("gan_checkpoint_interval_images", "Images from one checkpoint to the next")
+    e.gauge("gan_last_committed_seen_images", "Images seen at the last committed checkpoint")
+    e.gauge("gan_last_checkpoint_timestamp_seconds", "When the last checkpoint was committed")
+
+
+def _publish_goal(e: Exposition, config: Config) -> None:
+    e.set("gan_target_images", round(1000 * config.training.total_kimg))
+    e.set("gan_checkpoint_interval_images", 1000 * config.checkpoint.every_kimg)

@@ -4,7 +4,7 @@ Holds no network. Everything about a sample follows from its position, so no cut
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,11 +38,13 @@ class Part:
     """What passes through the networks at once.
 
     batch: its real images are mirrored already.   latents: float [n, latent_dim].   groups: of batch norm.
+    kept: whether the generator's phase takes the same part next, and goes on with the images made for it.
     """
 
     batch: DeviceBatch
     latents: Tensor
     groups: Groups | None
+    kept: bool = False
 
 
 class Partition:
@@ -66,14 +68,17 @@ class Partition:
             )
 
     def __call__(self, batches: list[DeviceBatch], rollbacks: int) -> list[list[Part]]:
-        """The parts of each phase: the generator's takes the last batch, and latents of its own. One draw for all."""
+        """The parts of each phase: the generator's takes the last batch, and latents of its own, where they are fresh;
+        else it takes the last discriminator phase's parts. One draw for all.
+        """
         config = self._config
-        positions = torch.cat([*(batch.positions for batch in batches), batches[-1].positions + FAKE])
+        again = [batches[-1]] if config.training.fresh_latents else []
+        positions = torch.cat([*(batch.positions for batch in batches), *(batch.positions + FAKE for batch in again)])
         draws = Draws(key_of(config.seed, rollbacks, "latents"), positions)
         latents = draws.normal(config.model.latent_dim).to(self._dtype)
         if config.augment.flip:
             batches = [_mirrored(batch, config.seed) for batch in batches]
-        batches = [*batches, batches[-1]]
+        batches = [*batches, *batches[-1:]] if again else batches
         sizes = [len(batch.positions) for batch in batches]
         phases: list[list[Part]] = []
         for index, (batch, z) in enumerate(zip(batches, torch.split(latents, sizes), strict=True)):
@@ -83,7 +88,16 @@ class Partition:
                 phases.append([Part(batch, z, phases[-1][0].groups)])
             else:
                 phases.append([self._part(batch, z)])
-        return phases
+        return phases if again else self._with_last_kept(phases)
+
+    def _with_last_kept(self, phases: list[list[Part]]) -> list[list[Part]]:
+        """The generator's phase as the last discriminator phase; micro-batches are made anew, as their graphs together
+        would take the memory that they save.
+        """
+        *others, last = phases
+        if len(last) == 1:
+            last = [replace(last[0], kept=True)]
+        return [*others, last, last]
 
     def _part(self, batch: DeviceBatch, latents: Tensor) -> Part:
         if self._groups == 1:

@@ -12,7 +12,7 @@ from gan_distributed.models.convolution import constant_weights
 from gan_distributed.models.layers import BatchContext, Groups
 from gan_distributed.models.networks import images_from_rows
 from gan_distributed.randomness import Draws, key_of
-from gan_distributed.training.losses import LOSSES, image_gradients, squared_distance_from_one, squared_norm
+from gan_distributed.training.losses import find_loss, image_gradients, squared_distance_from_one, squared_norm
 from gan_distributed.training.parts import BETWEEN, FAKE, Part
 from gan_distributed.training.schedule import value_at
 from gan_distributed.training.state import TrainState
@@ -45,8 +45,10 @@ class Phases:
     def __init__(self, config: Config, state: TrainState, world: World, *, shared_groups: bool) -> None:
         self._config, self._state, self._world = config, state, world
         self._shared_groups = shared_groups
-        self._loss = LOSSES[config.loss.name]
+        self._loss = find_loss(config.loss)
         self._autocast = config.training.precision == "bf16"
+        # Of the part that the generator's phase goes on with: the images, and their graph.
+        self._kept: tuple[Part, Tensor] | None = None
         self._augment = Augment(config.augment.policy) if config.augment.policy else None
         loss = config.loss
         penalties = (
@@ -68,8 +70,7 @@ class Phases:
         penalties = [(penalty, penalty.weight_now(seen_images, batch_size)) for penalty in self._penalties]
         penalties = [(penalty, weight) for penalty, weight in penalties if weight > 0]
         real = images_from_rows(batch.rows, dtype)
-        with torch.no_grad():
-            fake = self._generate(part, "discriminator", observe=False)
+        fake = self._generate_for_discriminator(part)
         sets = {"real": real, "fake": fake}
         penalized = [penalty.at for penalty, _ in penalties]
         if "between" in penalized:
@@ -90,7 +91,9 @@ class Phases:
 
     def generator(self, part: Part) -> tuple[Tensor, Tensor]:
         """The loss, and its sum over images, float [1]."""
-        sets = {"fake": self._generate(part, "generator", observe=True)}
+        kept, self._kept = self._kept, None
+        fake = kept[1] if kept is not None and kept[0] is part else self._generate(part, "generator", observe=True)
+        sets = {"fake": fake}
         with constant_weights():
             logits = self._judge(sets, part, "judge generator", observe=False)["fake"]
         if self._loss.paired:
@@ -101,6 +104,16 @@ class Phases:
             logits = logits - real_logits
         loss = self._loss.generator(logits).sum()
         return loss, loss.detach()[None]
+
+    def _generate_for_discriminator(self, part: Part) -> Tensor:
+        """Constant images; where the generator's phase takes the same part next, it goes on with their graph."""
+        if part.kept:
+            fake = self._generate(part, "generator", observe=True)
+            self._kept = part, fake
+            return fake.detach()
+        phase = "discriminator" if self._config.training.fresh_latents else "generator"
+        with torch.no_grad():
+            return self._generate(part, phase, observe=False)
 
     def _generate(self, part: Part, phase: str, *, observe: bool) -> Tensor:
         with self._precision():

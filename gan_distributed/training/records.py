@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from gan_distributed.data import storage
@@ -40,14 +41,23 @@ class Recorder:
 def read_records(run: RunFolder) -> list[dict[str, Any]]:
     """All records by seen_images; where attempts overlap, the later attempt wins."""
     folder = storage.join(run.url, "metrics")
+    return merge_attempts(by_attempt(storage.read_bytes(storage.join(folder, name)) for name in storage.names(folder)))
+
+
+def by_attempt(parts: Iterable[bytes]) -> dict[int, dict[int, dict[str, Any]]]:
+    """The records of all parts: attempt -> seen_images -> record, both rising."""
     attempts: dict[int, dict[int, dict[str, Any]]] = {}
-    for name in storage.names(folder):
-        for line in storage.read_bytes(storage.join(folder, name)).decode().splitlines():
+    for part in parts:
+        for line in part.decode().splitlines():
             record = json.loads(line)
             attempts.setdefault(record["attempt"], {})[record["seen_images"]] = record
+    return {attempt: dict(sorted(records.items())) for attempt, records in sorted(attempts.items())}
+
+
+def merge_attempts(attempts: dict[int, dict[int, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The records that count, by seen_images: what earlier attempts did from a later one's first on was done again."""
     merged: dict[int, dict[str, Any]] = {}
-    for _, records in sorted(attempts.items()):
-        # What earlier attempts did from there on was done again.
+    for records in attempts.values():
         merged = {seen: record for seen, record in merged.items() if seen < min(records)} | records
     return [merged[seen] for seen in sorted(merged)]
 
@@ -55,7 +65,7 @@ def read_records(run: RunFolder) -> list[dict[str, Any]]:
 def progress_line(record: dict[str, Any], total_images: int) -> str:
     """What a person wants to know at a tick."""
     seen = record["seen_images"]
-    left_s = (total_images - seen) / max(record["images_per_s"], 1e-9)
+    left_s = max(0, total_images - seen) / max(record["images_per_s"], 1e-9)
     return (
         f"{seen / 1000:.1f}/{total_images / 1000:.1f} kimg  {record['images_per_s']:,.0f} images/s  "
         f"loss D {record['loss_discriminator']:.3f} G {record['loss_generator']:.3f}  "

@@ -7,6 +7,7 @@ from typing import Any
 from gan_distributed.config import Change, Config, Origin, Recorded, differences, parse_config
 from gan_distributed.data import storage
 from gan_distributed.errors import MissingError, ResumeError
+from gan_distributed.training.precision import as_recorded
 
 # A resume may not change these at all: the weights would not fit, or the order of images would be another one.
 _FIXED = ("seed", "from_checkpoint", "model.", "data.", "training.precision")
@@ -59,6 +60,10 @@ class RunFolder:
         """Some score records of one age of the generator."""
         return storage.join(self.url, "scores", f"{image_name(seen_images)}-{part}.jsonl")
 
+    def trace_url(self, attempt: int) -> str:
+        """The Chrome trace of some steps of one attempt."""
+        return storage.join(self.url, "profile", f"trace-{attempt:05d}.json")
+
     def rollback_url(self, number: int) -> str:
         """The record of one return to an older checkpoint."""
         return storage.join(self.url, "rollbacks", f"{number:06d}.json")
@@ -94,6 +99,7 @@ def check_resume(
     allowed: keys that the user changes on purpose (--set).   start: None where nothing is going to be recorded.
     """
     old = read_config(run)
+    config = as_recorded(config, old)
     changed = {} if old is None else differences(old, config)
     if old is not None:
         _check_fits(run, old, changed, fingerprint, allowed)

@@ -17,16 +17,16 @@ Rows = NDArray[np.uint8]
 
 
 @torch.inference_mode()
-def generate_rows(generator: nn.Module, latents: Tensor, labels: Tensor) -> Rows:
+def generate_rows(generator: nn.Module, latents: Tensor, labels: Tensor, batch_size: int = _BATCH) -> Rows:
     """Images of a generator in inference mode, in batches; uint8 [N, H, W, C]. Device sync.
 
     latents: [N, latent_dim].   labels: int64 [N].
     """
     parameter = next(generator.parameters())
     parts = []
-    for start in range(0, len(latents), _BATCH):
-        z = latents[start : start + _BATCH].to(parameter.device, parameter.dtype)
-        images = generator(z, labels[start : start + _BATCH].to(parameter.device))
+    for start in range(0, len(latents), batch_size):
+        z = latents[start : start + batch_size].to(parameter.device, parameter.dtype)
+        images = generator(z, labels[start : start + batch_size].to(parameter.device))
         parts.append(rows_from_images(images).cpu().numpy())
     return np.concatenate(parts)
 
@@ -36,7 +36,12 @@ def fixed_latents(seed: int, num: int, latent_dim: int, truncation: float | None
 
     truncation: the largest |z| (Brock et al. 2019, sec. 3.1); None: no limit.
     """
-    draws = Draws(key_of(seed, "samples"), torch.arange(num))
+    return latents_at(seed, torch.arange(num), latent_dim, truncation)
+
+
+def latents_at(seed: int, numbers: Tensor, latent_dim: int, truncation: float | None = None) -> Tensor:
+    """The same of some numbers, int64 [N]."""
+    draws = Draws(key_of(seed, "samples"), numbers)
     return draws.normal(latent_dim) if truncation is None else draws.truncated_normal(truncation, latent_dim)
 
 

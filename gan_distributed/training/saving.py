@@ -44,6 +44,11 @@ class Saving:
         self._due = config.from_checkpoint is not None and state.saved_seen_images < 0
         self._gave_up = False
 
+    @property
+    def saved_seen_images(self) -> int:
+        """Images seen at the newest checkpoint that is known to be committed; -1 before the first one."""
+        return self._saved
+
     def turn(self, before: int) -> None:
         """Take note of a turn of the loop. before: images seen at the last one, -1 in the first."""
         self._due |= before >= 0 and crossed(before, self._state.seen_images, self._config.checkpoint.every_kimg)

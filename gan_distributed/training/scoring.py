@@ -5,7 +5,7 @@ They change not one bit of the weights (I2), unless score.on_collapse is rollbac
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -126,12 +126,13 @@ def encode_scores(scores: list[Score], more: dict[str, Any]) -> bytes:
 def read_scores(run: RunFolder) -> list[dict[str, Any]]:
     """All score records of a run, by images seen; of one protocol and age the one that was written last."""
     folder = storage.join(run.url, "scores")
+    return newest_scores(storage.read_bytes(storage.join(folder, name)) for name in storage.names(folder))
+
+
+def newest_scores(parts: Iterable[bytes]) -> list[dict[str, Any]]:
+    """The records of all parts, by images seen; of one protocol and age the one that was written last."""
     merged: dict[tuple[int, str], dict[str, Any]] = {}
-    records = [
-        json.loads(line)
-        for name in storage.names(folder)
-        for line in storage.read_bytes(storage.join(folder, name)).decode().splitlines()
-    ]
+    records = [json.loads(line) for part in parts for line in part.decode().splitlines()]
     for record in sorted(records, key=lambda record: (record["seen_images"], record["time"])):
         merged[record["seen_images"], record["protocol_digest"]] = record
     return list(merged.values())

@@ -2,22 +2,23 @@
 
 import copy
 import io
+import json
 from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from gan_distributed.config import Config
+from gan_distributed.config import Config, public_values
 from gan_distributed.errors import CheckpointError, ResumeError
 from gan_distributed.models.networks import ImageSpec, build_discriminator, build_generator
 from gan_distributed.training.optimizer import build_optimizer
+from gan_distributed.training.precision import dtype_of
 from gan_distributed.training.snapshot import Snapshot
 from gan_distributed.training.world import World
 
 STATE_FORMAT = 1
 _NETWORKS = ("generator", "discriminator", "ema")
-_DTYPES = {"float32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
 
 
 class NonfiniteError(Exception):
@@ -37,7 +38,7 @@ class TrainState:
 
     def __init__(self, config: Config, images: ImageSpec, world: World, rollbacks: int = 0) -> None:
         layout = torch.channels_last if config.training.channels_last else torch.contiguous_format
-        self.dtype = _DTYPES[config.training.precision]
+        self.dtype = dtype_of(config)
 
         def placed(network: torch.nn.Module) -> torch.nn.Module:
             return network.to(device=world.device, dtype=self.dtype, memory_format=layout)  # type: ignore[call-overload,no-any-return]
@@ -135,6 +136,20 @@ def encode_generator(weights: dict[str, Tensor], metadata: dict[str, str]) -> by
     contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
     encoded: bytes = safetensors.torch.save(contiguous, metadata)
     return encoded
+
+
+def generator_metadata(
+    config: Config, images: ImageSpec, class_names: tuple[str, ...], seen_images: int
+) -> dict[str, str]:
+    """What generator.safetensors says of itself: all that is needed to build and to use it."""
+    return {
+        "config": json.dumps(public_values(config)),
+        "resolution": str(images.resolution),
+        "channels": str(images.channels),
+        "num_classes": str(images.num_classes),
+        "class_names": json.dumps(class_names),
+        "seen_images": str(seen_images),
+    }
 
 
 def raw_generator(data: bytes) -> dict[str, Tensor]:

@@ -90,13 +90,16 @@ class Step:
         """batches: discriminator_steps of them.   stop, save: what this rank was asked to do after the step."""
         state, images = self._state, self._config.training.batch_size
         *rounds, last = self._partition(batches, state.rollbacks)
+        phase = self._world.timer.phase
         self._undo.save()
         ok = self._true
         for batch, parts in zip(batches, rounds, strict=True):
             self._digest.add(batch.rows, batch.positions)
-            discriminator_statistics, ok = self._discriminator_phase(parts, ok)
+            with phase("discriminator"):
+                discriminator_statistics, ok = self._discriminator_phase(parts, ok)
             state.seen_images += images
-        generator_statistics, ok, requests = self._generator_phase(last, ok, (stop, save))
+        with phase("generator"):
+            generator_statistics, ok, requests = self._generator_phase(last, ok, (stop, save))
         self._undo.restore_unless(ok)
         self._average.update(ema_weight(images * len(batches), self._config.ema.halflife_kimg, state.seen_images), ok)
         self._count(ok)
@@ -157,9 +160,10 @@ class Step:
         seen_images = self._state.seen_images
         lr = value_at(player.config.lr, seen_images)
         lr *= self._config.training.rollback_lr_factor**self._state.rollbacks
-        apply_gradients(player.optimizer, reduced, lr, value_at(player.config.beta2, seen_images), ok)
-        player.statistics.commit(ok)
-        player.power_iteration.advance(ok)
+        with self._world.timer.phase("optimizer"):
+            apply_gradients(player.optimizer, reduced, lr, value_at(player.config.beta2, seen_images), ok)
+            player.statistics.commit(ok)
+            player.power_iteration.advance(ok)
         return sums, norm, ok
 
     def _control_augmentation(self, mean_sign: Tensor) -> None:

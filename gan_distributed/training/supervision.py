@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gan_distributed import command
 from gan_distributed.errors import LeavingError
 from gan_distributed.training.failures import Failure
 from gan_distributed.training.link import Link
@@ -145,4 +146,4 @@ class _TellingHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one line."""
-        self._say(f"{record.levelname}: {record.getMessage()}")
+        self._say(command.line_of(record))

@@ -6,8 +6,9 @@
 import contextlib
 import functools
 import json
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,14 +30,17 @@ from gan_distributed.training.fine_tuning import read_origin
 from gan_distributed.training.link import Link
 from gan_distributed.training.loop import Loop, Outcome
 from gan_distributed.training.metrics import WorkerMetrics
+from gan_distributed.training.precision import set_precision, with_precision
 from gan_distributed.training.records import Recorder, read_records
 from gan_distributed.training.retention import collect_orphans
 from gan_distributed.training.rollbacks import num_returns, record_rollback, return_to_best
-from gan_distributed.training.run_folder import RunFolder, Start, check_resume
+from gan_distributed.training.run_folder import RunFolder, Start, check_resume, read_config
 from gan_distributed.training.saving import Scribe
 from gan_distributed.training.scoring import Scoring
+from gan_distributed.training.self_check import check_gradients
 from gan_distributed.training.state import NonfiniteError, TrainState
 from gan_distributed.training.supervision import Drain, Supervision
+from gan_distributed.training.timing import PhaseTimer
 from gan_distributed.training.world import World
 
 
@@ -45,6 +49,7 @@ class Assignment:
     """What the driver gives to every worker; picklable.
 
     owner: the launch.   fingerprint: the data set's.   allowed: keys that a resume may change.
+    code_folders: where the driver found the user's own family and loss; looked at last, where they are there.
     """
 
     config: Config
@@ -53,15 +58,18 @@ class Assignment:
     owner: str
     fingerprint: str
     allowed: frozenset[str]
+    code_folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Resume:
     """Where an attempt starts, as rank 0 found it.
 
-    state: that of the run's checkpoint.   origin: that of another run, whose networks this one starts with.
+    config: with what was left open for the run's first start to choose.   state: that of the run's checkpoint.
+    origin: that of another run, whose networks this one starts with.
     """
 
+    config: Config
     attempt: int
     seen_images: int
     state: bytes | None
@@ -77,22 +85,38 @@ def run_rank(assignment: Assignment, world: World, num_threads: int, link: Link)
     run = RunFolder(assignment.run_url)
     storage.configure(assignment.data_url, assignment.config.data.storage_options)
     manifest = load_manifest(assignment.data_url, assignment.fingerprint)
-    metrics = WorkerMetrics(assignment.config.metrics, run.url.rsplit("/", 1)[-1], world.rank, world.local_rank)
+    if assignment.config.metrics.phase_times:
+        world = replace(world, timer=PhaseTimer(world.device))
+    gpu_bytes = (
+        functools.partial(torch.cuda.max_memory_allocated, world.device) if world.device.type == "cuda" else None
+    )
+    name = run.url.rsplit("/", 1)[-1]
+    metrics = WorkerMetrics(assignment.config.metrics, name, world.rank, world.local_rank, gpu_bytes)
     with contextlib.closing(metrics):
-        while True:
-            held: list[lease.Lease] = []
-            try:
-                resume = world.on_rank_zero(lambda: _begin(assignment, run, held))  # noqa: B023 - called at once
-                return _attempt(assignment, manifest, world, metrics, resume, held, link)
-            except NonfiniteError as error:
-                reason = str(error)
-                world.on_rank_zero(lambda: record_rollback(run, reason, "nonfinite", link.say))  # noqa: B023 - called at once
-            except CollapseError as error:
-                told, best = error.reason, error.best_seen_images
-                world.on_rank_zero(lambda: return_to_best(run, best, told, link.say))  # noqa: B023 - called at once
-            finally:
-                for one in held:
-                    one.release()
+        outcome = _attempts(assignment, manifest, world, metrics, link)
+        if outcome.kind == "done":
+            with link.unhurried():
+                metrics.linger(link.stop_requested)
+        return outcome
+
+
+def _attempts(assignment: Assignment, manifest: Manifest, world: World, metrics: WorkerMetrics, link: Link) -> Outcome:
+    """Attempts on the same workers, each from an older checkpoint than the last, until one is done or stopped."""
+    run = RunFolder(assignment.run_url)
+    while True:
+        held: list[lease.Lease] = []
+        try:
+            resume = world.on_rank_zero(lambda: _begin(assignment, run, held, world.device))  # noqa: B023 - called at once
+            return _attempt(assignment, manifest, world, metrics, resume, held, link)
+        except NonfiniteError as error:
+            reason = str(error)
+            world.on_rank_zero(lambda: record_rollback(run, reason, "nonfinite", link.say))  # noqa: B023 - called at once
+        except CollapseError as error:
+            told, best = error.reason, error.best_seen_images
+            world.on_rank_zero(lambda: return_to_best(run, best, told, link.say))  # noqa: B023 - called at once
+        finally:
+            for one in held:
+                one.release()
 
 
 def _attempt(
@@ -104,13 +128,15 @@ def _attempt(
     held: list[lease.Lease],
     link: Link,
 ) -> Outcome:
-    config, run = assignment.config, RunFolder(assignment.run_url)
-    images = ImageSpec(manifest.height, manifest.channels, manifest.num_classes)
+    config, run = resume.config, RunFolder(assignment.run_url)
+    set_precision(config, world.device)
+    images, names = ImageSpec(manifest.height, manifest.channels, manifest.num_classes), manifest.class_names or ()
     state = TrainState(config, images, world, resume.rollbacks)
     if resume.state is not None:
         state.load(resume.state)
     elif resume.origin is not None:
         state.adopt(resume.origin)
+    check_gradients(config, state, world.device)
     order = Order(manifest.block_lengths, config.seed, config.data.num_lanes, config.data.window_blocks)
     stream = Stream(
         assignment.data_url,
@@ -123,16 +149,18 @@ def _attempt(
         valid_batches=valid_batches(config, world),
         allocate=page_locked if world.device.type == "cuda" else None,
     )
-    metrics.set("gan_world_size", world.size)
-    metrics.add("gan_replayed_images", resume.replayed_images)
-    with contextlib.closing(stream), _scribe(config, run, state, held, link) as scribe:
+    metrics.publish_start(config, world.size, resume.seen_images, resume.replayed_images)
+    with contextlib.closing(stream), _scribe(config, run, state, names, held, link) as scribe:
         stream.start(state.seen_images)
         link.progress(state.seen_images)
         if scribe is not None:
             link.committed(resume.seen_images)
             start = f"resuming at {state.seen_images / 1000:.1f} kimg" if resume.seen_images else "starting"
             start += f" with the networks of {config.from_checkpoint}" if resume.origin is not None else ""
-            link.say(f"attempt {resume.attempt}: {start} on {world.size} x {world.device.type}, run {run.url}")
+            link.say(
+                f"attempt {resume.attempt}: {start} on {world.size} x {world.device.type} "
+                f"in {config.training.precision}, run {run.url}"
+            )
         scoring = None
         if config.score.every_kimg is not None:
             left = config.score.max_rollbacks - resume.returns
@@ -148,14 +176,15 @@ def _attempt(
         return outcome
 
 
-def _begin(assignment: Assignment, run: RunFolder, held: list[lease.Lease]) -> Resume:
+def _begin(assignment: Assignment, run: RunFolder, held: list[lease.Lease], device: torch.device) -> Resume:
     """Take the lease, record the configuration, find the checkpoint to go on from. Rank 0."""
     held.append(lease.acquire(run, assignment.owner))
     found = newest_checkpoint(run, "state")
     seen_images = found[0].seen_images if found else 0
-    origin, networks = (None, None) if found else read_origin(assignment.config.from_checkpoint)
+    config = with_precision(assignment.config, read_config(run), device)
+    origin, networks = (None, None) if found else read_origin(config.from_checkpoint)
     start = Start(held[0].attempt, seen_images, origin)
-    recorded = check_resume(run, assignment.config, assignment.fingerprint, set(assignment.allowed), start)
+    recorded = check_resume(run, config, assignment.fingerprint, set(assignment.allowed), start)
     storage.write(run.config_url, to_yaml(recorded).encode())
     rollbacks = len(storage.names(storage.join(run.url, "rollbacks")))
     collect_orphans(run, seen_images if found else None)
@@ -163,19 +192,24 @@ def _begin(assignment: Assignment, run: RunFolder, held: list[lease.Lease]) -> R
     shown = records[-1]["seen_images"] if records else 0
     replayed = max(0, shown - seen_images)
     state = found[1] if found else None
-    return Resume(held[0].attempt, seen_images, state, networks, rollbacks, num_returns(run), replayed)
+    return Resume(config, held[0].attempt, seen_images, state, networks, rollbacks, num_returns(run), replayed)
 
 
 @contextlib.contextmanager
 def _scribe(
-    config: Config, run: RunFolder, state: TrainState, held: list[lease.Lease], link: Link
+    config: Config,
+    run: RunFolder,
+    state: TrainState,
+    class_names: tuple[str, ...],
+    held: list[lease.Lease],
+    link: Link,
 ) -> Iterator[Scribe | None]:
     """Rank 0's writers; None on the other ranks."""
     if not held:
         yield None
         return
     holder = held[0]
-    archive = Archive(config, run, state.images, holder, link.committed)
+    archive = Archive(config, run, state.images, class_names, holder, link.committed)
     first = functools.partial(archive.take_over, state.saved_seen_images, clock_of_best(state.best_score))
     writer = CheckpointWriter(archive.commit, archive.tidy, config.checkpoint.write_timeout_s, first)
     try:
@@ -191,6 +225,7 @@ def run_in_ray(arguments: dict[str, Any]) -> None:
     import ray.train.torch
 
     assignment: Assignment = arguments["assignment"]
+    sys.path.extend(folder for folder in assignment.code_folders if folder not in sys.path)
     context = ray.train.get_context()
     world = World(
         rank=context.get_world_rank(),
@@ -207,7 +242,7 @@ def run_in_ray(arguments: dict[str, Any]) -> None:
         deadline = None if info.deadline_ms is None else info.deadline_ms / 1000
         return Drain(tuple(info.preempted_node_ids), tuple(info.preempted_ranks), deadline)
 
-    if world.rank == 0 and (refused := driver.ask("begin")) is not None:
+    if world.rank == 0 and (refused := driver.ask("begin", world.size)) is not None:
         raise refused
     with Supervision(world, assignment.config.cluster.stall_timeout_s, driver, wait_for_drain) as supervision:
         try:

@@ -5,7 +5,7 @@ Gradients are summed in one visible flat reduction a phase: no DDP wrapper, whos
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import torch
@@ -13,25 +13,31 @@ import torch.distributed as dist
 from torch import Tensor
 
 from gan_distributed.errors import GanError, PeerLostError
+from gan_distributed.training.timing import NoTimer, PhaseTimer
 
 T = TypeVar("T")
 _CPU = torch.device("cpu")
+_OFF = NoTimer()
 
 
 @dataclass(frozen=True)
 class World:
-    """One rank's place among the ranks. rank is global, local_rank counts within the node."""
+    """One rank's place among the ranks. rank is global, local_rank counts within the node.
+
+    timer: who is told of phases, reductions among them.
+    """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     device: torch.device = _CPU
+    timer: PhaseTimer = field(default=_OFF, compare=False)
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:
         """The sum over ranks, differentiable any number of times; called by every rank in the same order."""
         if self.size == 1:
             return values
-        summed: Tensor = _SumOverRanks.apply(values)
+        summed: Tensor = _SumOverRanks.apply(values, self.timer)
         return summed
 
     def sum_gradients(
@@ -46,7 +52,8 @@ class World:
             return laid_out, extras
         # In the order of memory, so that nothing is transposed.
         flat = torch.cat([extras, *(gradient.as_strided((gradient.numel(),), (1,)) for gradient in laid_out)])
-        _all_reduce(flat)
+        with self.timer.phase("reduction"):
+            _all_reduce(flat)
         summed, start = [], len(extras)
         for gradient in laid_out:
             summed.append(flat.as_strided(gradient.shape, gradient.stride(), start))
@@ -110,16 +117,16 @@ class _SumOverRanks(torch.autograd.Function):
     """All-reduce whose derivative is an all-reduce: every rank's loss depends on every rank's addend."""
 
     @staticmethod
-    def forward(values: Tensor) -> Tensor:
+    def forward(values: Tensor, timer: PhaseTimer) -> Tensor:
         summed = values.contiguous().clone()
-        _all_reduce(summed)
+        with timer.phase("reduction"):
+            _all_reduce(summed)
         return summed
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing is kept for the derivative."""
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG004
+        _, ctx.timer = inputs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
-        summed: Tensor = _SumOverRanks.apply(gradient)
-        return summed
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _SumOverRanks.apply(gradient, ctx.timer), None

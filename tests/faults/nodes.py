@@ -42,10 +42,10 @@ class Nodes:
         """SIGKILL of everything on a node."""
         self.cluster.remove_node(node, allow_graceful=False)
 
-    def add_spot(self) -> Background:
-        """A node of one CPU as a pod runs it: `ray start --block`, which SIGTERM drains."""
+    def add_spot(self, num_cpus: int = 1) -> Background:
+        """A node as a pod runs it: `ray start --block`, which SIGTERM drains."""
         words = [str(Path(sys.executable).parent / "ray"), "start", f"--address={self.cluster.address}", "--block"]
-        words += ["--num-cpus=1", f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"]
+        words += [f"--num-cpus={num_cpus}", f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"]
         while True:
             node = Background(words, self.folder / f"node{len(self.spot)}.log", **self.environment)
             self.spot.append(node)

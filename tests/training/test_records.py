@@ -48,6 +48,8 @@ def test_progress_line_says_all_that_counts():
         "12.8/400.0 kimg  1,834 images/s  loss D 0.652 G 1.204  D accuracy real 0.71 fake 0.68  3m 31s left"
     )
     assert progress_line(tick | {"skipped_steps": 2}, 400_000).endswith("2 steps skipped")
+    # The last step goes past the end by less than a batch.
+    assert progress_line(tick, 12_790).endswith("  0s left")
 
 
 def test_durations():

@@ -174,7 +174,7 @@ def test_prometheus_sees_scores_alarms_and_what_was_skipped(tmp_path, data, monk
     # A stop does not wait for scores.
     assert not scoring_of(config).score(state, pytest.fail, lambda: True)
     assert said[-1] == "scores at 0.5 kimg skipped: the run is to stop"
-    text = get(f"http://127.0.0.1:{metrics.server.port}/metrics")
+    text = get(f"http://127.0.0.1:{metrics.exposition.port}/metrics")
     metrics.close()
     records = {record["metric"]: record for record in read_scores(run)}
     assert f'gan_score{{metric="swd",rank="0",run="r"}} {records["swd"]["value"]}' in text

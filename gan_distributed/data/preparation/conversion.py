@@ -150,7 +150,14 @@ def decode_part(reader: Reader, entries: Sequence[Entry], prepared: Preparation)
     return part._replace(rows=rows[:num_good])
 
 
-def write_shard(plan: ShardPlan, entries: Sequence[Entry], *parts: Part) -> None:
+class Written(NamedTuple):
+    """What became of a range: its images without a row, and the bytes of its shard."""
+
+    num_bad: int
+    num_bytes: int
+
+
+def write_shard(plan: ShardPlan, entries: Sequence[Entry], *parts: Part) -> Written:
     """Write the shard of the range's good images, then the receipt that says so."""
     digests = [digest for part in parts for digest in part.digests]
     reasons = [reason for part in parts for reason in part.reasons]
@@ -158,7 +165,9 @@ def write_shard(plan: ShardPlan, entries: Sequence[Entry], *parts: Part) -> None
         Fate(entry.name, entry.num_bytes, entry.crc, entry.label, digest, reason)
         for entry, digest, reason in zip(entries, digests, reasons, strict=True)
     ]
-    _write(plan, np.concatenate([part.rows for part in parts]), fates)
+    rows = np.concatenate([part.rows for part in parts])
+    _write(plan, rows, fates)
+    return Written(sum(fate.is_bad for fate in fates), rows.nbytes)
 
 
 def drop_rows(plan: ShardPlan) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from gan_distributed.data import storage
 from gan_distributed.data.preparation.conversion import ShardPlan, decode_part, drop_rows, write_shard
-from gan_distributed.data.preparation.progress import Progress
+from gan_distributed.data.preparation.progress import Advance, Progress, Watcher
 from gan_distributed.data.sources.entries import Reader, Source
 from gan_distributed.data.sources.listing import Listing
 from gan_distributed.errors import InputError
@@ -35,8 +35,10 @@ Start = Callable[[int | None, bool], contextlib.AbstractContextManager[Cluster]]
 class Engine:
     """Runs the tasks here or, where there are many images, on a Ray that starts when it is first needed."""
 
-    def __init__(self, source: Source, workers: int | None, urls: Sequence[str], start: Start) -> None:
-        self._source, self._workers, self._start = source, workers, start
+    def __init__(
+        self, source: Source, workers: int | None, urls: Sequence[str], start: Start, watcher: Watcher | None = None
+    ) -> None:
+        self._source, self._workers, self._start, self._watcher = source, workers, start, watcher
         self._in_memory = [url for url in urls if storage.protocol(url) == "memory"]
         # What lies on this machine's disk can be read and written here only.
         self._is_local = source.is_local or storage.local_path(urls[-1]) is not None
@@ -55,10 +57,10 @@ class Engine:
         """Write the shard and the receipt of each plan, telling the progress."""
         num_images = sum(plan.num_images for plan in plans)
         cluster = self._cluster_for(num_images)
-        progress = Progress(num_images, cluster.num_cpus if cluster else 1)
+        progress = Progress(num_images, cluster.num_cpus if cluster else 1, self._watcher)
         decoding = _convert_on_ray(cluster, reader, entries, plans) if cluster else _convert(reader, entries, plans)
-        for num_decoded in decoding:
-            progress.add(num_decoded)
+        for advance in decoding:
+            progress.add(advance)
         progress.end()
 
     def drop(self, plans: Sequence[ShardPlan]) -> None:
@@ -87,16 +89,19 @@ class Engine:
         return self._cluster
 
 
-def _convert(reader: Reader, entries: Listing, plans: Sequence[ShardPlan]) -> Iterator[int]:
+def _convert(reader: Reader, entries: Listing, plans: Sequence[ShardPlan]) -> Iterator[Advance]:
     for plan in plans:
         parts = []
         for part in plan.parts():
             parts.append(decode_part(reader, entries[part.start : part.stop], plan.prepared))
-            yield len(part)
-        write_shard(plan, entries[plan.start : plan.stop], *parts)
+            yield Advance(len(part))
+        written = write_shard(plan, entries[plan.start : plan.stop], *parts)
+        yield Advance(0, written.num_bad, written.num_bytes)
 
 
-def _convert_on_ray(cluster: Cluster, reader: Reader, entries: Listing, plans: Sequence[ShardPlan]) -> Iterator[int]:
+def _convert_on_ray(
+    cluster: Cluster, reader: Reader, entries: Listing, plans: Sequence[ShardPlan]
+) -> Iterator[Advance]:
     """A task a part, and a task that makes a shard of them; only so many shards are under way that all cores work."""
     ray = cluster.ray
     decode, write = (ray.remote(task).options(**cluster.options) for task in (decode_part, write_shard))
@@ -115,5 +120,9 @@ def _convert_on_ray(cluster: Cluster, reader: Reader, entries: Listing, plans: S
             return
         written, shards = ray.wait(shards, num_returns=1, timeout=0.5)
         done, _ = ray.wait(list(parts), num_returns=len(parts), timeout=0, fetch_local=False) if parts else ([], [])
-        yield sum(parts.pop(part) for part in done)
-        ray.get(written)
+        made = ray.get(written)
+        yield Advance(
+            sum(parts.pop(part) for part in done),
+            sum(shard.num_bad for shard in made),
+            sum(shard.num_bytes for shard in made),
+        )

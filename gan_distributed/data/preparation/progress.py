@@ -1,26 +1,51 @@
-"""How far a preparation is: images, rate, rate a core and time left, on stderr."""
+"""How far a preparation is: images, rate, rate a core and time left, on stderr and to whoever watches."""
 
 import sys
 import time
+from typing import NamedTuple, Protocol
+
+from gan_distributed import command
 
 _EVERY_S = 10.0
 _EVERY_TERMINAL_S = 0.2
 
 
+class Advance(NamedTuple):
+    """What was done since the last one: images decoded, good and bad; of shards written, bad images and bytes."""
+
+    num_images: int = 0
+    num_bad: int = 0
+    num_bytes: int = 0
+
+
+class Watcher(Protocol):
+    """Whoever is told of the progress, too."""
+
+    def expect(self, num_images: int) -> None:
+        """So many images will be decoded."""
+
+    def advance(self, done: Advance, images_per_s: float) -> None:
+        """More is done; the rate is that since the start."""
+
+
 class Progress:
     """Counts images and tells now and then; on a terminal in one line that is written over."""
 
-    def __init__(self, total: int, num_cores: int) -> None:
-        self._total, self._num_cores = total, num_cores
+    def __init__(self, total: int, num_cores: int, watcher: Watcher | None = None) -> None:
+        self._total, self._num_cores, self._watcher = total, num_cores, watcher
+        if watcher is not None:
+            watcher.expect(total)
         self._started = self._told = time.monotonic()
         self._done = 0
-        self._is_terminal = sys.stderr.isatty()
+        self._is_terminal = command.is_on_terminal()
 
-    def add(self, num_images: int) -> None:
-        """So many more images are decoded."""
-        self._done += num_images
+    def add(self, more: Advance) -> None:
+        """More is done."""
+        self._done += more.num_images
+        if self._watcher is not None:
+            self._watcher.advance(more, self._images_per_s())
         now = time.monotonic()
-        if num_images and now - self._told >= (_EVERY_TERMINAL_S if self._is_terminal else _EVERY_S):
+        if more.num_images and now - self._told >= (_EVERY_TERMINAL_S if self._is_terminal else _EVERY_S):
             self._told = now
             left_s = int((self._total - self._done) * (now - self._started) / self._done)
             left = f"{left_s // 3600}:{left_s // 60 % 60:02d}:{left_s % 60:02d} left"
@@ -31,13 +56,18 @@ class Progress:
         if self._is_terminal:
             sys.stderr.write("\r\033[K")
         seconds = time.monotonic() - self._started
-        sys.stderr.write(f"{self._done} images in {seconds:.1f} s, {self._rate()}\n")
-        sys.stderr.flush()
+        command.say(f"{self._done} images in {seconds:.1f} s, {self._rate()}")
 
     def _rate(self) -> str:
-        rate = self._done / max(time.monotonic() - self._started, 1e-9)
+        rate = self._images_per_s()
         return f"{rate:.0f} images/s, {rate / self._num_cores:.0f} a core"
 
+    def _images_per_s(self) -> float:
+        return self._done / max(time.monotonic() - self._started, 1e-9)
+
     def _tell(self, line: str) -> None:
-        sys.stderr.write(f"\r\033[K{line}" if self._is_terminal else f"{line}\n")
-        sys.stderr.flush()
+        if self._is_terminal:
+            sys.stderr.write(f"\r\033[K{line}")
+            sys.stderr.flush()
+        else:
+            command.say(line)

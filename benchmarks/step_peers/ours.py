@@ -1,0 +1,82 @@
+"""Our whole loop in this process: stream, digest, latents, step, average, statistics; with a run's folder also metrics
+over HTTP, ticks, records and checkpoints.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from gan_distributed.config import Config, load_config
+from gan_distributed.data.manifest import load_manifest
+from gan_distributed.data.order import Order
+from gan_distributed.data.stream import Stream
+from gan_distributed.models.networks import ImageSpec
+from gan_distributed.training import lease
+from gan_distributed.training.archive import Archive
+from gan_distributed.training.checkpoint_writer import CheckpointWriter
+from gan_distributed.training.feed import valid_batches
+from gan_distributed.training.link import Link
+from gan_distributed.training.loop import Loop
+from gan_distributed.training.metrics import WorkerMetrics
+from gan_distributed.training.records import Recorder
+from gan_distributed.training.run_folder import RunFolder
+from gan_distributed.training.saving import Scribe
+from gan_distributed.training.state import TrainState
+from gan_distributed.training.timing import PhaseTimer
+from gan_distributed.training.world import World
+
+
+def example_config(batch_size: int, latent_dim: int, width: int, precision: str, **more: object) -> Config:
+    """The recipe of the example's networks and constants."""
+    values: dict[str, object] = {
+        "model.family": "dcgan",
+        "model.latent_dim": latent_dim,
+        "model.generator_channels": width,
+        "model.discriminator_channels": width,
+        "optimizer.generator.lr": 2e-4,
+        "optimizer.discriminator.lr": 2e-4,
+        "optimizer.generator.beta1": 0.5,
+        "optimizer.discriminator.beta1": 0.5,
+        "training.batch_size": batch_size,
+        "training.precision": precision,
+        "training.fresh_latents": False,
+        "training.total_kimg": 1e9,
+        "samples.every_kimg": None,
+        "metrics.host": "127.0.0.1",
+        "metrics.port": 0,
+    }
+    return load_config(None, values | {key.replace("__", "."): value for key, value in more.items()})
+
+
+@contextlib.contextmanager
+def our_loop(
+    config: Config, url: str, run_url: str | None, timer: PhaseTimer | None = None
+) -> Iterator[Callable[[], None]]:
+    """A function that takes one turn. run_url: where the run's folder is to be, None for none of what needs it."""
+    manifest = load_manifest(url)
+    images = ImageSpec(manifest.height, manifest.channels, manifest.num_classes)
+    world = World() if timer is None else World(timer=timer)
+    state = TrainState(config, images, world)
+    order = Order(manifest.block_lengths, config.seed, config.data.num_lanes, config.data.window_blocks)
+    batches = valid_batches(config, world)
+    with contextlib.ExitStack() as stack:
+        stream = Stream(url, manifest, order, config.data, config.training.batch_size, 0, 1, valid_batches=batches)
+        stack.enter_context(contextlib.closing(stream))
+        settings = config.metrics if run_url is not None else config.metrics.model_copy(update={"port": None})
+        metrics = stack.enter_context(contextlib.closing(WorkerMetrics(settings, "benchmark", 0, 0)))
+        scribe = None
+        if run_url is not None:
+            run = RunFolder(run_url)
+            held = lease.acquire(run, "benchmark")
+            stack.callback(held.release)
+            archive = Archive(config, run, images, held, _nobody)
+            writer = CheckpointWriter(archive.commit, archive.tidy, config.checkpoint.write_timeout_s)
+            stack.callback(writer.close)
+            scribe = Scribe(run, held.attempt, held.check_known, writer, Recorder(run, held.attempt), _nobody)
+        stream.start(0)
+        loop = Loop(config, world, state, stream, metrics, Link(_nobody, lambda: False), scribe, None)
+        stack.callback(loop.close)
+        yield loop.turn
+
+
+def _nobody(_told: object) -> None:
+    """Lines of progress are made, and not printed."""
