@@ -81,7 +81,7 @@ def measure(config: Config, manifest: Manifest, data: str, run: RunFolder, round
     stream = Stream(data, manifest, order, config.data, config.training.batch_size, 0, 1)
     metrics = WorkerMetrics(config.metrics.model_copy(update={"port": None}), "benchmark", 0, 0)
     held = lease.acquire(run, "benchmark")
-    archive = Archive(config, run, images, held, lambda _: None)
+    archive = Archive(config, run, images, manifest.class_names or (), held, lambda _: None)
     writer = CheckpointWriter(archive.commit, archive.tidy, config.checkpoint.write_timeout_s)
     scribe = Scribe(run, held.attempt, held.check_known, writer, Recorder(run, held.attempt), command.say)
     figures = Figures([], [], [], [])
