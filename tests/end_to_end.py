@@ -18,7 +18,7 @@ from pathlib import Path
 from board import check_board, scraped
 from commands import Background, run
 from nodes import Nodes, nodes
-from servers import free_port, gcs_server, get, prometheus
+from servers import free_port, gcs_server, get, prometheus, within
 
 RUN = "gs://bucket/runs/e2e"
 # As users call it, in processes of its own.
@@ -143,6 +143,8 @@ def main() -> None:
         nothing_left(steps),
         tempfile.TemporaryDirectory() as folder,
         gcs_server("bucket") as bucket,
+        # Nodes hand their environment to the workers.
+        within(bucket),
         nodes() as cluster,
     ):
         steps.done("a Ray head and a bucket server", cluster.environment["RAY_ADDRESS"])

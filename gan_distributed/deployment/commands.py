@@ -2,9 +2,12 @@
 
 from gan_distributed.config import Config
 from gan_distributed.data import storage
+from gan_distributed.deployment.pods import DRIVER_METRICS_PORT
 from gan_distributed.errors import ConfigError, InputError
 
 _PYTHON = ("python", "-m")
+# As long as Prometheus takes to come by again, for the last numbers of a job.
+_LINGER_S = 30
 
 
 def train_words(config: Config, recipe: str, run_id: str, num_ranks: int, overrides: list[str]) -> tuple[str, ...]:
@@ -21,13 +24,18 @@ def train_words(config: Config, recipe: str, run_id: str, num_ranks: int, overri
 
 
 def prepare_words(config: Config, source: str, resolution: int, *, sees_disk: bool) -> tuple[str, ...]:
-    """The command that makes the data set of a recipe.   sees_disk: whether it runs where this machine's paths are."""
+    """The command that makes the data set of a recipe.
+
+    sees_disk: whether it runs where this machine's paths are; elsewhere it is in a pod, whose metrics are scraped.
+    """
     if config.data.url is None:
         raise ConfigError("data.url: nowhere to write; give --data URL")
     if ":" not in source and not sees_disk:
         raise InputError(f"--prepare {source}: a path on this machine, which the cluster does not see; give a URL")
     place = source if ":" in source else storage.absolute(source)
-    return (*_PYTHON, "gan_distributed.prepare", place, config.data.url, "--resolution", str(resolution))
+    words = (*_PYTHON, "gan_distributed.prepare", place, config.data.url, "--resolution", str(resolution))
+    served = ("--metrics-port", str(DRIVER_METRICS_PORT), "--metrics-linger", str(_LINGER_S))
+    return words if sees_disk else words + served
 
 
 def with_absolute_places(config: Config) -> Config:

@@ -74,6 +74,10 @@ def test_prepare_is_a_job_of_its_own():
         "gs://bucket/set",
         "--resolution",
         "32",
+        "--metrics-port",
+        "9390",
+        "--metrics-linger",
+        "30",
     ]
     assert "nvidia.com/gpu" not in ended.stdout
     assert "ConfigMap" not in [each["kind"] for each in ended.documents]
