@@ -3,17 +3,15 @@
 import itertools
 
 import pytest
-import torch
 
 from gan_distributed.config import ModelConfig
-from gan_distributed.models import networks
+from gan_distributed.models.networks import ImageSpec, num_parameters
 
 
 def count(class_name: str, family: str, resolution: int, num_classes: int = 0, **options) -> int:
     config = ModelConfig(family=family, conditional=num_classes > 0, **options)
-    with torch.device("meta"):
-        network = getattr(networks._FAMILIES[family], class_name)(config, resolution, 3, num_classes)
-    return sum(parameter.numel() for parameter in network.parameters())
+    counts = num_parameters(config, ImageSpec(resolution, 3, num_classes))
+    return dict(zip(("Generator", "Discriminator"), counts, strict=True))[class_name]
 
 
 def conv(above: int, below: int, size: int = 3) -> int:
