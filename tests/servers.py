@@ -90,6 +90,18 @@ def gcs_server(bucket: str, port: int | None = None, seen_at: int | None = None)
 
 
 @contextlib.contextmanager
+def pushgateway() -> Iterator[str]:
+    """A Pushgateway that holds nothing yet and keeps nothing; yields its URL."""
+    binary = shutil.which("prometheus-pushgateway")
+    assert binary, "prometheus-pushgateway is missing: run tests/install_prometheus.sh"
+    address = f"127.0.0.1:{free_port()}"
+    # Debian's would go on with what the last one was told.
+    words = [binary, f"--web.listen-address={address}", "--persistence.file="]
+    with serving(words, f"http://{address}/-/ready"):
+        yield f"http://{address}"
+
+
+@contextlib.contextmanager
 def prometheus(folder: Path, targets: list[str]) -> Iterator[str]:
     """A Prometheus that finds the targets in a file and scrapes them every three seconds; yields its URL.
 

@@ -1,10 +1,9 @@
 """One process's endpoint: a taken port, counters that follow totals, the stay for a last scrape, the last push."""
 
 import re
-import shutil
 
 import pytest
-from servers import free_port, get, serving
+from servers import free_port, get, pushgateway
 
 from gan_distributed.exposition import Exposition, push, resident_bytes
 
@@ -75,9 +74,6 @@ def test_it_lingers_until_nobody_waits():
 
 
 def test_what_is_final_is_pushed_in_the_place_of_what_was(caplog):
-    binary = shutil.which("prometheus-pushgateway")
-    assert binary, "prometheus-pushgateway is missing: run tests/install_prometheus.sh"
-    url = f"http://127.0.0.1:{free_port()}"
 
     def fill(value: float):
         def filled(exposition: Exposition) -> None:
@@ -86,7 +82,7 @@ def test_what_is_final_is_pushed_in_the_place_of_what_was(caplog):
 
         return filled
 
-    with serving([binary, f"--web.listen-address={url.removeprefix('http://')}"], f"{url}/-/ready"):
+    with pushgateway() as url:
         for value in (0, 1):
             push(url, "gan_train", {"run": "r"}, fill(value))
         found = re.findall(r"^gan_final_state\{(.*)\} (.*)$", get(f"{url}/metrics"), re.MULTILINE)

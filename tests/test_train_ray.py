@@ -139,7 +139,7 @@ def test_ray_job_submit_trains_and_tells_errors(tmp_path, data):
         assert "done: 0.6 kimg" in ended.stdout
         wrong = submitted([*submit, "--", *words, "--set", "loss.name=bse"], environment)
         assert wrong.returncode != 0
-        assert "loss.name: Input should be 'bce', 'hinge', 'lsgan', 'wgan' or 'rpgan', found 'bse'" in wrong.stdout
+        assert "loss.name: 'bse' is no loss; did you mean bce? Known: bce, hinge, lsgan, wgan, rpgan" in wrong.stdout
         assert "Traceback" not in wrong.stdout
 
 

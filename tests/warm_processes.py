@@ -69,6 +69,8 @@ class WarmCommand:
 def _run_module(module: str, words: list[str], stdout: str, stderr: str, environment: dict[str, str]) -> None:
     """As the interpreter does it in a new process."""
     os.setsid()
+    # As at a terminal; what runs in the background of a script ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, path in enumerate((stdout, stderr), start=1):
         # Appending, since both may be one file.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -1,11 +1,10 @@
 """What `prepare` tells Prometheus: how far it is, and at its end a Pushgateway."""
 
 import re
-import shutil
 
 import pytest
 from preparing import picture, run, write_images
-from servers import free_port, get, serving
+from servers import free_port, get, pushgateway
 
 from gan_distributed.data.preparation.metrics import PreparationMetrics
 from gan_distributed.data.preparation.progress import Advance
@@ -43,10 +42,7 @@ def test_the_endpoint_tells_images_bytes_and_quarantine(tmp_path, photos, monkey
 
 
 def test_its_end_is_pushed(tmp_path, photos):
-    binary = shutil.which("prometheus-pushgateway")
-    assert binary, "prometheus-pushgateway is missing: run tests/install_prometheus.sh"
-    url = f"http://127.0.0.1:{free_port()}"
-    with serving([binary, f"--web.listen-address={url.removeprefix('http://')}"], f"{url}/-/ready"):
+    with pushgateway() as url:
         run(photos, tmp_path / "set", pushgateway=url)
         done = get(f"{url}/metrics")
         failed = PreparationMetrics("other", None, url)

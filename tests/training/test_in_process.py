@@ -1,18 +1,15 @@
 """A whole run without Ray: its two endpoints at the end, and what it leaves on a Pushgateway."""
 
 import re
-import shutil
 
 from datasets import write_dataset
 from in_process import train_here
-from servers import free_port, get, serving
+from servers import get, pushgateway
 
 from gan_distributed.exposition import Exposition
 
 
 def test_one_process_tells_as_rank_and_as_driver_and_pushes_its_end(tmp_path, monkeypatch):
-    binary = shutil.which("prometheus-pushgateway")
-    assert binary, "prometheus-pushgateway is missing: run tests/install_prometheus.sh"
     write_dataset(str(tmp_path / "data"))
     last = []
 
@@ -21,9 +18,8 @@ def test_one_process_tells_as_rank_and_as_driver_and_pushes_its_end(tmp_path, mo
         last.append(get(f"http://127.0.0.1:{self.port}/metrics"))
 
     monkeypatch.setattr(Exposition, "linger", look)
-    url = f"http://127.0.0.1:{free_port()}"
     settings = ["metrics.host=127.0.0.1", "metrics.port=0", "metrics.controller_port=0", "metrics.linger_s=7"]
-    with serving([binary, f"--web.listen-address={url.removeprefix('http://')}"], f"{url}/-/ready"):
+    with pushgateway() as url:
         assert train_here(tmp_path, str(tmp_path / "data"), *settings, f"metrics.pushgateway={url}") == 0
         pushed = get(f"{url}/metrics")
     rank, driver = last
