@@ -22,7 +22,7 @@ from gan_distributed.training.world import World
 # Batch norm needs two.
 _IMAGES = 2
 # How far two ways to one gradient may be apart, as a share of its norm: far above rounding, far below a mistake.
-_TOLERANCES = {"float64": 1e-6, "float32": 1e-2, "tf32": 1e-1, "bf16": 3e-1}
+_TOLERANCES = {"float64": 1e-6, "float32": 1e-2, "bf16": 1e-2, "tf32": 1e-1}
 _PENALTIES = {"r1_gamma": "r1_every", "r2_gamma": "r2_every", "gp_weight": "gp_every"}
 
 
@@ -45,6 +45,10 @@ def check_gradients(config: Config, state: TrainState, device: torch.device) -> 
             "self-check: the penalties of the section loss leave no trace in the discriminator's gradient on "
             f"{device.type} in {precision}; this is a mistake of the program or of its libraries"
         )
+    if precision == "bf16":
+        # Two ways round differently, by how much no bound tells; the derivatives are the same program in float32.
+        config = config.model_copy(update={"training": config.training.model_copy(update={"precision": "float32"})})
+        ours = _gradients(_with_penalties(config, switched_on=True), state, part)
     with torchs_own():
         reference = _gradients(_with_penalties(config, switched_on=True), state, part)
     share = _distance(ours, reference) / max(_norm(reference), 1e-30)

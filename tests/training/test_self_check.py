@@ -28,8 +28,9 @@ def test_every_family_passes_far_below_the_tolerance_and_unchanged(family, preci
     assert not any(getattr(module, "observed", None) for module in state.discriminator.modules())
 
 
-def test_a_wrong_derivative_is_refused(monkeypatch):
-    config = config_for("bce", 1.0, **{"training.precision": "float32"})
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_wrong_derivative_is_refused(precision, monkeypatch):
+    config = config_for("bce", 1.0, **{"training.precision": precision})
     state, _ = started(config)
     right = convolution._gradients
 
@@ -38,7 +39,7 @@ def test_a_wrong_derivative_is_refused(monkeypatch):
         return None if at_x is None else 1.5 * at_x, *others
 
     monkeypatch.setattr(convolution, "_gradients", wrong)
-    with pytest.raises(TrainingError, match=r"away from autograd's own on cpu in float32"):
+    with pytest.raises(TrainingError, match=rf"away from autograd's own on cpu in {precision}"):
         check_gradients(config, state, CPU)
 
 
