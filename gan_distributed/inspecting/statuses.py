@@ -72,7 +72,7 @@ def status_of(run: RunFolder) -> Status:
     newest = next(_committed(run), None)
     seen = 0 if newest is None else clock_of(newest)
     changed = None if newest is None else storage.modified(storage.join(newest, COMMIT_NAME))
-    saved_s = None if changed is None else max(0.0, time.time() - changed)
+    saved_s = None if changed is None else round(max(0.0, time.time() - changed), 1)
     name = run.url.rsplit("/", 1)[-1]
     return Status(name, _kind(run, total), config.model.family, seen, total, _best(run, config), saved_s)
 
