@@ -68,7 +68,7 @@ def our_loop(
             run = RunFolder(run_url)
             held = lease.acquire(run, "benchmark")
             stack.callback(held.release)
-            archive = Archive(config, run, images, held, _nobody)
+            archive = Archive(config, run, images, manifest.class_names or (), held, _nobody)
             writer = CheckpointWriter(archive.commit, archive.tidy, config.checkpoint.write_timeout_s)
             stack.callback(writer.close)
             scribe = Scribe(run, held.attempt, held.check_known, writer, Recorder(run, held.attempt), _nobody)
