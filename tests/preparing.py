@@ -62,7 +62,7 @@ def names_of(dest):
 def kill_after(monkeypatch, num_writes):
     """The process dies at the write after so many."""
     left = [num_writes]
-    real = storage._write_local
+    real = storage.write_local
 
     def write(path, fill, replace):
         left[0] -= 1
@@ -70,4 +70,4 @@ def kill_after(monkeypatch, num_writes):
             raise Killed
         real(path, fill, replace)
 
-    monkeypatch.setattr(storage, "_write_local", write)
+    monkeypatch.setattr(storage, "write_local", write)

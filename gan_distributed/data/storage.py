@@ -7,7 +7,6 @@ file appears by a link or rename after its bytes are on the disk, an object appe
 import contextlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from fsspec.core import url_to_fs
 
 from gan_distributed.data.attempts import deadline, explained, retrying
 from gan_distributed.data.attempts import protocol as protocol
+from gan_distributed.data.local_files import TEMPORARY, write_local
 from gan_distributed.data.pace import gcsfs_time_limits
 from gan_distributed.errors import InputError, MissingError
 
@@ -77,7 +77,7 @@ def write(url: str, data: bytes) -> None:
     """Put the object there, replacing what was there; readers see the old bytes or the new ones."""
     filesystem, path = open_filesystem(url)
     if local_path(url) is not None:
-        retrying(url, lambda: _write_local(Path(path), lambda file: file.write(data), replace=True))
+        retrying(url, lambda: write_local(Path(path), lambda file: file.write(data), replace=True))
     else:
         retrying(url, lambda: _put(filesystem, path, data))
 
@@ -91,7 +91,7 @@ def write_file(url: str, path: Path) -> None:
 
     def copy() -> None:
         with path.open("rb") as source:
-            _write_local(Path(remote), lambda file: shutil.copyfileobj(source, file), replace=True)
+            write_local(Path(remote), lambda file: shutil.copyfileobj(source, file), replace=True)
 
     retrying(url, copy)
 
@@ -112,7 +112,7 @@ def create(url: str, data: bytes) -> None:
         tries += 1
         try:
             if local:
-                _write_local(Path(path), lambda file: file.write(data), replace=False)
+                write_local(Path(path), lambda file: file.write(data), replace=False)
             else:
                 _put(filesystem, path, data, mode="create")
         except FileExistsError:
@@ -215,13 +215,6 @@ def open_binary(url: str) -> IO[bytes]:
     return stream
 
 
-# What a name starts with while its file is written.
-TEMPORARY = ".tmp-"
-# The umask can only be read by setting it: once, at import, before there are threads.
-_UMASK = os.umask(0o022)
-os.umask(_UMASK)
-
-
 def configure(url: str, options: Mapping[str, Any]) -> None:
     """Open what lies at or below a URL with these fsspec options, unchanged: endpoint, project, requester_pays, …"""
     _options[absolute(url)] = dict(options)
@@ -256,29 +249,3 @@ def open_filesystem(url: str, **more: Any) -> tuple[Any, str]:
     except Exception as error:
         raise explained(url, error) from error
     return filesystem, path
-
-
-def _write_local(path: Path, fill: Callable[[IO[bytes]], object], replace: bool) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError as error:
-        raise PermissionError(f"the folder {path.parent} cannot be made") from error
-    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_UMASK)
-        if replace:
-            os.replace(temporary, path)
-        else:
-            os.link(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gan_distributed.data import storage
+from gan_distributed.data.local_files import TEMPORARY
 from gan_distributed.errors import MissingError
 
 _PAGE_OBJECTS = 1000
@@ -27,7 +28,7 @@ def walk(url: str) -> Iterator[tuple[str, int]]:
         found = _walk_pages(url, _s3_page)
     else:
         found = _walk_folders(url, storage.call(url, lambda _, path: path.rstrip("/")), "")
-    return ((name, num_bytes) for name, num_bytes in found if f"/{storage.TEMPORARY}" not in f"/{name}")
+    return ((name, num_bytes) for name, num_bytes in found if f"/{TEMPORARY}" not in f"/{name}")
 
 
 def _walk_disk(url: str, folder: str, prefix: str, above: set[str]) -> Iterator[tuple[str, int]]:
