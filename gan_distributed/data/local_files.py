@@ -1,4 +1,4 @@
-"""A file on this machine's disk that appears whole, or not at all: by a link or rename, once its bytes are on the disk."""
+"""A file on this machine's disk that appears whole or not at all: by a link or rename, once its bytes are safe."""
 
 import contextlib
 import os
