@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Annotated, Any, Literal
@@ -100,6 +100,12 @@ def say(line: str, rank: int | None = None) -> None:
         _voice.tell(level, message, rank)
     else:
         _voice.tell("info", line, rank)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines, every column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def about(run: str | None = None, kimg: float | None = None) -> None:
