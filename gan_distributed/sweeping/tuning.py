@@ -65,6 +65,8 @@ def run_trials(
                 name="sweep",
                 storage_path=scratch,
                 stop=_Stopper(signals, roster, config.cluster.stop_grace_s),
+                # A trial keeps its own.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=config.cluster.max_failures),
                 verbose=0,
             ),
@@ -147,8 +149,10 @@ def _watch(
         if signals.requested() and deadline is None:
             deadline = time.monotonic() + grace_s + _FAREWELL_S
         for end in _ask(roster.take_ends):
-            left.discard(end.number)
-            tell(end)
+            # One whose process died after its end is started again, and ends again.
+            if end.number in left:
+                left.discard(end.number)
+                tell(end)
     if signals.requested():
         if unsaved := _ask(roster.num_at_work):
             command.say(f"{unsaved} trials: {NO_LAST_CHECKPOINT}")
