@@ -106,18 +106,16 @@ def _best(run: RunFolder, config: Config) -> dict[str, Any] | None:
     return {name: best[name] for name in ("metric", "value", "seen_images")}
 
 
-def table(runs: list[Status]) -> list[str]:
-    """For people."""
-    rows = [("run", "status", "kimg", "of", "best score", "saved", "family")]
-    for run in runs:
-        best = run.best
-        score = "" if best is None else f"{best['metric']} {best['value']:.4g} at {best['seen_images'] / 1000:g} kimg"
-        total = "" if run.total_images is None else f"{run.total_images / 1000:g}"
-        saved = "" if run.saved_s is None else f"{age(run.saved_s)} ago"
-        rows.append((run.run, run.status, f"{run.seen_images / 1000:g}", total, score, saved, run.family or ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    told = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*told, *(f"{run.run}: {run.error}" for run in runs if run.error)]
+COLUMNS = ("run", "status", "kimg", "of", "best score", "saved", "family")
+
+
+def row(run: Status) -> tuple[str, ...]:
+    """What people are told of one, in these columns."""
+    best = run.best
+    score = "" if best is None else f"{best['metric']} {best['value']:.4g} at {best['seen_images'] / 1000:g} kimg"
+    total = "" if run.total_images is None else f"{run.total_images / 1000:g}"
+    saved = "" if run.saved_s is None else f"{age(run.saved_s)} ago"
+    return run.run, run.status, f"{run.seen_images / 1000:g}", total, score, saved, run.family or ""
 
 
 def age(seconds: float) -> str:
