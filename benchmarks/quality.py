@@ -29,12 +29,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from stacked_modes import stacked_modes
 from step_rates import images_per_cpu_s
 
 from gan_distributed.config import Config, load_config, parse_overrides
 from gan_distributed.data.manifest import load_manifest
 from gan_distributed.models.networks import ImageSpec
+from gan_distributed.training.precision import with_precision
 
 _JOBS = Path(__file__).parent.parent / "jobs"
 _METRICS = {"fashion": ("fid", "precision", "recall", "modes", "imbalance"), "stacked": ("modes", "modes_kl", "fid")}
@@ -72,7 +74,8 @@ _R3GAN_SCHEDULES = (
 _NARROW = {
     "model.generator_channels": 32,
     "model.discriminator_channels": 32,
-    "training.precision": "bf16",
+    # bf16 where the processor has instructions for it.
+    "training.precision": "null",
     "augment.flip": "false",
 }
 _NARROW_R3GAN = _NARROW | {
@@ -213,9 +216,8 @@ def _recipe(contestant: Contestant) -> str:
 
 
 def _config(contestant: Contestant) -> Config:
-    return load_config(
-        _recipe(contestant), parse_overrides([f"{key}={value}" for key, value in contestant.options.items()])
-    )
+    overrides = parse_overrides([f"{key}={value}" for key, value in contestant.options.items()])
+    return with_precision(load_config(_recipe(contestant), overrides), None, torch.device("cpu"))
 
 
 def _train(
