@@ -51,7 +51,7 @@ def run(*functions: Callable[..., Any], name: str | None = None, help_: str | No
     except typer.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except usage_error as error:
-        error.show()
+        _tell_usage(error)
         sys.exit(EXIT_INPUT_WRONG)
     except GanError as error:
         say(f"error: {error}")
@@ -61,6 +61,15 @@ def run(*functions: Callable[..., Any], name: str | None = None, help_: str | No
         say("interrupted")
         sys.exit(EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell_usage(error: Any) -> None:
+    """One line for wrong words on the command line; the help itself where there were none."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    told = error.format_message().replace("Value error, ", "").rstrip(".")
+    say(f"error: {told[:1].lower()}{told[1:]} (see `{error.ctx.command_path} --help`)")
 
 
 def application(*functions: Callable[..., Any], name: str | None = None, help_: str | None = None) -> Any:

@@ -176,6 +176,22 @@ def test_how_much_is_told(capsys, quiet, monkeypatch):
     assert capsys.readouterr().err == "error: --quiet and --verbose: give one of them\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--fail"], "no such option: --fail (Possible options: --fails"),
+        (["--log-format", "yaml"], "invalid value for '--log-format'"),
+        (["more"], "got unexpected extra argument"),
+    ],
+)
+def test_wrong_words_are_one_line(words, told, capsys, quiet):
+    command.log_to_stderr()
+    assert speaking(*words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {told}")
+    assert line.endswith(" --help`)")
+
+
 def test_every_verb_takes_how_much_is_told():
     group = typer.main.get_command(command.application(*ALL_VERBS, name="gan-distributed"))
     for verb in group.commands.values():
