@@ -9,10 +9,10 @@ from typing import Any, Literal
 from gan_distributed.config import Config
 from gan_distributed.data import storage
 from gan_distributed.errors import GanError, InputError
-from gan_distributed.evaluation.protocol import is_better
+from gan_distributed.evaluation.protocol import best_record
 from gan_distributed.training import lease
 from gan_distributed.training.checkpoint import COMMIT_NAME, checkpoints_newest_first, clock_of
-from gan_distributed.training.run_folder import RunFolder, read_config, read_json
+from gan_distributed.training.run_folder import RunFolder, read_config, read_done
 from gan_distributed.training.scoring import read_scores
 
 Kind = Literal["done", "running", "stopped", "lost", "new", "broken"]
@@ -74,14 +74,8 @@ def status_of(run: RunFolder) -> Status:
     changed = None if newest is None else storage.modified(storage.join(newest, COMMIT_NAME))
     saved_s = None if changed is None else round(max(0.0, time.time() - changed), 1)
     name = run.url.rsplit("/", 1)[-1]
-    return Status(name, _kind(run, total), config.model.family, seen, total, _best(run, config), saved_s)
-
-
-def _kind(run: RunFolder, total_images: int) -> Kind:
-    done = read_json(run.done_url)
-    if done is not None and done["seen_images"] >= total_images:
-        return "done"
-    return lease.sign_of_life(run)
+    kind = lease.sign_of_life(run) if read_done(run, config.training.total_kimg) is None else "done"
+    return Status(name, kind, config.model.family, seen, total, _best(run, config), saved_s)
 
 
 def _committed(run: RunFolder) -> Iterator[str]:
@@ -96,13 +90,7 @@ def _best(run: RunFolder, config: Config) -> dict[str, Any] | None:
     if not records:
         return None
     wanted = config.score.best or records[0]["metric"]
-    records = [record for record in records if record["metric"] == wanted] or records
-    newest = records[-1]
-    best = newest
-    for record in records:
-        same = record["protocol_digest"] == newest["protocol_digest"]
-        if same and is_better(record["metric"], record["value"], best["value"]):
-            best = record
+    best = best_record([record for record in records if record["metric"] == wanted] or records)
     return {name: best[name] for name in ("metric", "value", "seen_images")}
 
 
