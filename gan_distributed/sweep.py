@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gan_distributed import command
+from gan_distributed import command, terminal
 from gan_distributed.errors import InputError, StorageError, TrainingError
 from gan_distributed.training.stop_signals import StopSignals
 
@@ -44,13 +44,11 @@ def sweep(
     ] = None,
     reduction: Annotated[int, typer.Option(min=2, help="At each rung the best one of so many goes on.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Tell the result as JSON.")] = False,
-    log_format: command.LogFormat = "text",
 ) -> int:
     """Train a recipe under several values each of some keys, and compare the trials by a score.
 
     Example: gan-distributed sweep jobs/demo.yaml --set loss.r1_gamma=0.1,1,10 --set score.every_kimg=4
     """
-    command.log_to_stderr(log_format)
     from gan_distributed.config import parse_choices
     from gan_distributed.sweeping.planning import plan_sweep
     from gan_distributed.sweeping.record import Record
@@ -141,12 +139,13 @@ def _tell(planned: "Sweep", found: "list[Standing]", as_json: bool) -> None:
             "trials": [one.to_json() for one in found],
             "page": page,
         }
-        lines = [json.dumps(told)]
+        sys.stdout.write(json.dumps(told) + "\n")
     else:
-        lines = table(found, planned.metric)
+        terminal.write_table(*table(found, planned.metric))
+        lines = [f"{one.trial.name}: {one.error}" for one in found if one.error]
         if page is not None:
             lines.append(f"\n{'the best ' if len(shown) < len(found) else ''}{len(shown)} side by side: {page}")
-    sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.writelines(f"{line}\n" for line in lines)
     if not any(one.status == "done" for one in found):
         raise TrainingError(f"{planned.folder.url}: no trial came to its end; the reasons are above")
 

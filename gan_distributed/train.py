@@ -3,6 +3,7 @@
 python -m gan_distributed.train --config jobs/demo.yaml
 """
 
+import json
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,6 @@ from gan_distributed.training.stop_signals import StopSignals
 
 if TYPE_CHECKING:
     from gan_distributed.config import Config
-    from gan_distributed.training.loop import Outcome
 
 
 def train(
@@ -33,7 +33,7 @@ def train(
     profile: Annotated[bool, typer.Option("--profile", help="Print where the time of steps went, at the end.")] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Write a Chrome trace of some steps into the run.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and end.")] = False,
-    log_format: command.LogFormat = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="Tell how it ended as JSON.")] = False,
 ) -> int:
     """Train a GAN on a prepared data set, or go on with the run of that name.
 
@@ -50,19 +50,24 @@ def train(
     if dry_run:
         sys.stdout.write(to_yaml(resolved))
         return 0
-    command.log_to_stderr(log_format)
     command.about(run=resolved.run_id)
-    code = start_or_resume(resolved, frozenset(overrides), fresh)
+    with command.progress(resolved.training.total_kimg, "kimg"):
+        code, ended = start_or_resume(resolved, frozenset(overrides), fresh)
+    if as_json:
+        sys.stdout.write(json.dumps(ended) + "\n")
+        sys.stdout.flush()
     if code and resolved.cluster.workers != 0:
         # Without Ray's farewell at exit, which may take longer than a grace period.
         os._exit(code)
     return code
 
 
-def start_or_resume(config: "Config", allowed: frozenset[str], fresh: bool) -> int:
-    """Train to the end, or until a signal; returns the exit code, 0 or that of the signal. Raises GanError.
+def start_or_resume(config: "Config", allowed: frozenset[str], fresh: bool) -> tuple[int, dict[str, Any]]:
+    """Train to the end, or until a signal. Raises GanError.
 
     allowed: keys that a resume may change.   fresh: delete the run first.
+    Returns the exit code, 0 or that of the signal; and run, status (done, stopped), seen_images, record (of the last
+    tick), last_grid.
     """
     from gan_distributed.training.assigning import assign, places
     from gan_distributed.training.cluster import train_on_ray
@@ -80,13 +85,20 @@ def start_or_resume(config: "Config", allowed: frozenset[str], fresh: bool) -> i
     if done is not None:
         command.say(f"{run.url} is finished: {_summary(done)}")
         command.say("go on with a larger --set training.total_kimg=…, or start again with --fresh or another --run-id")
-        return 0
+        return 0, _ended(run.url, "done", done)
     if config.cluster.workers == 0:
         signals.training_begins(config.cluster.stop_grace_s)
         outcome = train_in_process(assignment, signals.requested)
     else:
         outcome = train_on_ray(assignment, signals.requested, signals.training_begins)
-    return _tell_end(run, outcome, signals)
+    facts = {"seen_images": outcome.seen_images, "record": outcome.record, "last_grid": outcome.last_grid}
+    ended = _ended(run.url, outcome.kind, facts)
+    if outcome.kind == "stopped":
+        command.say(f"stopped at {_summary(ended)}; the same command goes on from there")
+        return signals.exit_code(), ended
+    command.say(f"done: {_summary(ended)}")
+    command.say(f"run: {run.url}  (config.yaml, samples/, metrics/, checkpoints/)")
+    return 0, ended
 
 
 def _delete_run(run: Any) -> None:
@@ -100,14 +112,8 @@ def _delete_run(run: Any) -> None:
             storage.delete_folder(storage.join(run.url, name))
 
 
-def _tell_end(run: Any, outcome: "Outcome", signals: StopSignals) -> int:
-    told = _summary({"seen_images": outcome.seen_images, "record": outcome.record, "last_grid": outcome.last_grid})
-    if outcome.kind == "stopped":
-        command.say(f"stopped at {told}; the same command goes on from there")
-        return signals.exit_code()
-    command.say(f"done: {told}")
-    command.say(f"run: {run.url}  (config.yaml, samples/, metrics/, checkpoints/)")
-    return 0
+def _ended(run_url: str, status: str, facts: dict[str, Any]) -> dict[str, Any]:
+    return {"run": run_url, "status": status, **{name: facts[name] for name in ("seen_images", "record", "last_grid")}}
 
 
 def _summary(done: dict[str, Any]) -> str:

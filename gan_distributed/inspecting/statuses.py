@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from gan_distributed import command
 from gan_distributed.config import Config
 from gan_distributed.data import storage
 from gan_distributed.errors import GanError, InputError
@@ -95,16 +94,16 @@ def _best(run: RunFolder, config: Config) -> dict[str, Any] | None:
     return {name: best[name] for name in ("metric", "value", "seen_images")}
 
 
-def table(runs: list[Status]) -> list[str]:
-    """For people."""
-    rows = [("run", "status", "kimg", "of", "best score", "saved", "family")]
-    for run in runs:
-        best = run.best
-        score = "" if best is None else f"{best['metric']} {best['value']:.4g} at {best['seen_images'] / 1000:g} kimg"
-        total = "" if run.total_images is None else f"{run.total_images / 1000:g}"
-        saved = "" if run.saved_s is None else f"{age(run.saved_s)} ago"
-        rows.append((run.run, run.status, f"{run.seen_images / 1000:g}", total, score, saved, run.family or ""))
-    return [*command.aligned(rows), *(f"{run.run}: {run.error}" for run in runs if run.error)]
+COLUMNS = ("run", "status", "kimg", "of", "best score", "saved", "family")
+
+
+def row(run: Status) -> tuple[str, ...]:
+    """What people are told of one, in these columns."""
+    best = run.best
+    score = "" if best is None else f"{best['metric']} {best['value']:.4g} at {best['seen_images'] / 1000:g} kimg"
+    total = "" if run.total_images is None else f"{run.total_images / 1000:g}"
+    saved = "" if run.saved_s is None else f"{age(run.saved_s)} ago"
+    return run.run, run.status, f"{run.seen_images / 1000:g}", total, score, saved, run.family or ""
 
 
 def age(seconds: float) -> str:

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from gan_distributed import command
 from gan_distributed.evaluation.protocol import METRICS, best_record
 from gan_distributed.sweeping.planning import Sweep, Trial, told
 from gan_distributed.sweeping.record import Record
@@ -84,14 +83,14 @@ def standing_of(trial: Trial, metric: str, record: Record) -> Standing:
     return Standing(trial, "interrupted" if status == "done" else status, seen_images, scores, noted.get("error"))
 
 
-def table(found: list[Standing], metric: str) -> list[str]:
-    """For people."""
+def table(found: list[Standing], metric: str) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows for people."""
     keys = list(found[0].trial.values)
-    rows = [["run", "status", "kimg", metric, "at kimg", *keys]]
+    rows = []
     for one in found:
         best = one.best
         score = ["", ""] if best is None else [f"{best['value']:.4g}", f"{best['seen_images'] / 1000:g}"]
         rows.append(
             [one.trial.name, one.status, f"{one.seen_images / 1000:g}", *score, *map(str, one.trial.values.values())]
         )
-    return [*command.aligned(rows), *(f"{one.trial.name}: {one.error}" for one in found if one.error)]
+    return ["run", "status", "kimg", metric, "at kimg", *keys], rows

@@ -19,9 +19,10 @@ from gan_distributed.training.layout import Layout, layout_of, local_cpus, tell_
 from gan_distributed.training.loop import Outcome
 from gan_distributed.training.mailbox import Deadlines, Ended, Mailbox, Posted, View
 from gan_distributed.training.metrics import ControllerMetrics
+from gan_distributed.training.ray_worker import run_in_ray
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.stop_signals import NO_LAST_CHECKPOINT
-from gan_distributed.training.worker import Assignment, run_in_ray
+from gan_distributed.training.worker import Assignment
 
 _POLL_S = 0.2
 # How long a resize waits for its checkpoint.

@@ -42,6 +42,7 @@ class StopSignals:
     def _handle(self, number: int, _frame: Any) -> None:
         if self.received is not None:
             command.say("a second signal: ending at once; the last committed checkpoint stands")
+            command.end_progress()
             os._exit(128 + number)
         self.received = number
         if not self._is_training:
@@ -55,4 +56,5 @@ class StopSignals:
 
     def _give_up(self) -> None:
         command.say(NO_LAST_CHECKPOINT)
+        command.end_progress()
         os._exit(self.exit_code())
