@@ -75,6 +75,7 @@ def test_pictures_say_that_they_are_made(places):
         ({"image": "words.txt"}, "not an image of a known format; give an image that other programs open"),
         ({"label": "midle"}, "--label midle: no such class; did you mean middle?"),
         ({"out": "there.png"}, "several files are written; name a folder"),
+        ({"out": "words.txt"}, "words.txt: a file; name a folder"),
         ({"out": "other"}, "project.json: not written by project; give another folder"),
         ({"device": "tpu"}, "--device tpu: not usable here"),
     ],

@@ -135,6 +135,8 @@ def check_place(out: str, film: str) -> None:
     """Raise InputError where OUT holds something else, or the film cannot be made."""
     if out.endswith((".png", *interpolation.ANIMATIONS)):
         raise InputError(f"{out}: several files are written; name a folder")
+    if storage.size(out) is not None:
+        raise InputError(f"{out}: a file; name a folder")
     interpolation.check_animation(film)
     url = storage.join(out, RECORD_NAME)
     try:
