@@ -37,7 +37,7 @@ class WandB:
         # Of its own, so that whatever keeps W&B waits for nobody else.
         self._uploads: Uploads | None = None
         self._process: _Process | None = None
-        self._has_failed = False
+        self._has_failed = self._is_closed = False
 
     def tick(self, record: dict[str, Any]) -> None:
         """The numbers of a tick."""
@@ -56,10 +56,11 @@ class WandB:
         deadline = time.monotonic() + _CLOSE_S
         uploads, self._uploads = self._uploads, None
         is_told = uploads is None or uploads.close(_CLOSE_S)
+        self._is_closed = True
         process, self._process = self._process, None
         reason = None if process is None else process.end(deadline - time.monotonic() if is_told else 0.0)
         if reason is not None:
-            logger.warning("%s", _sentence(reason))
+            logger.warning("W&B: %s; it may lack the run, or the end of it", reason)
 
     def _submit(self, told: dict[str, Any]) -> None:
         if self._uploads is None:
@@ -71,15 +72,18 @@ class WandB:
             return
         try:
             if self._process is None:
-                self._process = _Process(self._start())
+                start = self._start()
+                self._process = _Process()
+                self._process.send(start)
             self._process.send(told)
-        # ValueError: the pipe was closed here, since it did not end in time.
+        # ValueError: of a pipe that is closed on this side.
         except (OSError, ValueError) as error:
             self._has_failed = True
             process, self._process = self._process, None
-            # None where it was left at the end, which tells of it.
-            if process is not None:
-                raise GanError(_sentence(process.end(0.0) or str(error))) from error
+            # Where it was left at the end, that was told.
+            if not self._is_closed:
+                reason = None if process is None else process.end(0.0)
+                raise GanError(f"W&B: {reason or error}; it is told nothing more, the run goes on") from error
 
     def _start(self) -> dict[str, Any]:
         entity, _, project = str(self._config.metrics.wandb).rpartition("/")
@@ -99,7 +103,7 @@ class WandB:
 class _Process:
     """The process that imports wandb."""
 
-    def __init__(self, start: dict[str, Any]) -> None:
+    def __init__(self) -> None:
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end
         # Without the folder of the program among those that modules are looked for in: it holds names of packages.
         self._process = subprocess.Popen(
@@ -111,7 +115,6 @@ class _Process:
             # A signal of the terminal is for the run, which then ends this one.
             start_new_session=True,
         )
-        self.send(start)
 
     def send(self, message: dict[str, Any]) -> None:
         """One line; raises OSError where nobody reads it any more."""
@@ -134,11 +137,7 @@ class _Process:
             lines = said.read().decode(errors="replace").strip().splitlines()
         if self._process.returncode < 0:
             return f"it did not end within {_CLOSE_S:.0f} s"
-        return (lines or ["it ended"])[-1] if self._process.returncode else None
-
-
-def _sentence(reason: str) -> str:
-    return f"W&B: {reason}; it is told nothing more, the run goes on"
+        return (lines or ["it ended"])[-1].rstrip(".") if self._process.returncode else None
 
 
 def _id(run: RunFolder, name: str) -> str:

@@ -60,7 +60,6 @@ def sink_of(folder) -> WandB:
     return WandB(load_config(None, {"metrics.wandb": "blobs"}), RunFolder(str(folder)))
 
 
-@pytest.mark.slow
 def test_a_server_that_is_not_there_is_told_of_once(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(wandb_sink, "_START_S", 1)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
@@ -71,9 +70,8 @@ def test_a_server_that_is_not_there_is_told_of_once(tmp_path, monkeypatch, caplo
     with caplog.at_level(logging.WARNING):
         sink.close()
     (said,) = [record.getMessage() for record in caplog.records]
-    assert "W&B: " in said
-    assert "connection refused" in said
-    assert "it is told nothing more, the run goes on" in said
+    assert said.startswith("W&B: ")
+    assert "127.0.0.1:9" in said
 
 
 @pytest.mark.parametrize(
