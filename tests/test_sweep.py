@@ -1,6 +1,7 @@
 """`sweep`: trials on real Ray Tune that are stopped, interrupted and gone on with; the table and page at the end."""
 
 import json
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -32,13 +33,21 @@ def recipe_below(folder: Path) -> str:
     return str(path)
 
 
-@pytest.fixture
-def trained(tmp_path):
-    """A sweep of three trials: one trained to its end, one to a part of it and stopped, one not begun and failed."""
-    write_dataset(str(tmp_path / "data"))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The runs of a sweep of three trials: one trained to its end, one to a part of it, one not begun."""
+    folder = tmp_path_factory.mktemp("made")
+    write_dataset(str(folder / "data"))
     for number, kimg in ((0, 0.096), (1, 0.064)):
         settings = [*SCORED, f"training.total_kimg={kimg}", f"optimizer.generator.lr={RATES[number]}"]
-        run_here(str(tmp_path / "data"), tmp_path / "runs" / "rates-sweep" / f"rates-sweep-00{number}", *settings)
+        run_here(str(folder / "data"), folder / "runs" / "rates-sweep" / f"rates-sweep-00{number}", *settings)
+    return folder
+
+
+@pytest.fixture
+def trained(made, tmp_path):
+    """Of these, the second was stopped."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     record, sweep = record_of(tmp_path)
     record.add(sweep.trials[1], End(1, "stopped", 64))
     return tmp_path

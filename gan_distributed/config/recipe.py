@@ -113,12 +113,12 @@ def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give --config a recipe such as jobs/demo.yaml") from error
+        raise ConfigError(f"{path}: cannot be read ({error}); give a recipe such as jobs/demo.yaml") from error
 
 
 def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     if len(text) > _MOST_CHARACTERS or text.count("[") + text.count("{") > _MOST_BRACKETS:
-        raise ConfigError(f"{where}: longer than a recipe can be; give --config a recipe such as jobs/demo.yaml")
+        raise ConfigError(f"{where}: longer than a recipe can be; give a recipe such as jobs/demo.yaml")
     try:
         values = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - derives from SafeLoader
     except _NOT_YAML as error:

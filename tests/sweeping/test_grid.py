@@ -2,7 +2,7 @@
 
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gan_distributed.sweeping.grid import Grid
@@ -12,6 +12,7 @@ AXES = st.dictionaries(
 )
 
 
+@settings(max_examples=30)
 @given(AXES)
 def test_numbers_are_all_combinations_in_order(axes):
     grid = Grid(axes)
@@ -20,6 +21,7 @@ def test_numbers_are_all_combinations_in_order(axes):
     assert all(list(one) == list(axes) for one in found)
 
 
+@settings(max_examples=50)
 @given(AXES, st.integers(1, 70), st.integers(0, 2**32))
 def test_fewer_trials_are_the_first_of_more(axes, num, seed):
     grid = Grid(axes)
