@@ -27,6 +27,8 @@ _LEAST_SIDE = 4
 # Shares of the steps: a first look at every class, all starts together; what is left is the best one's.
 _FIRST_LOOK, _TOGETHER = 1 / 6, 2 / 3
 _DRAWN_A_START = 16
+# Of a pixel's 256 in [-1, 1], to each side of 0.
+_LEVELS = 127.5
 # Latents kept on the way, for pictures of it.
 _MOST_KEPT = 48
 
@@ -173,7 +175,8 @@ class _View:
             optimizer.zero_grad()
             losses = self._losses(latents, start.labels)
             way.add(latents, losses)
-            loss = losses.sum()
+            # In squares of levels: what it takes for a change too small to go on is not small next to 1.
+            loss = _LEVELS**2 * losses.sum()
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
@@ -231,7 +234,7 @@ def _rate_and_noise(share: float) -> tuple[float, float]:
 
 def _levels(error: Tensor) -> float:
     """A mean squared error of [-1, 1] as its root in 255 levels."""
-    return 127.5 * math.sqrt(float(error))
+    return _LEVELS * math.sqrt(float(error))
 
 
 @contextlib.contextmanager

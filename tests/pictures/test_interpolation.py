@@ -78,7 +78,7 @@ def test_an_mp4_holds_every_frame(tmp_path, monkeypatch, channels):
 
 def test_without_ffmpeg_an_mp4_is_refused_and_a_failing_one_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match=r"MP4 needs the program ffmpeg, .* or name a \.gif"):
+    with pytest.raises(InputError, match=r"MP4 needs the program ffmpeg, .* or take GIF"):
         check_animation("film.mp4")
     check_animation("film.gif")
     (tmp_path / "ffmpeg").write_text("#!/bin/sh\necho no such codec >&2\nexit 1\n")
