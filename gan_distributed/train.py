@@ -17,7 +17,7 @@ from gan_distributed.errors import ConfigError, DataError, InputError
 
 if TYPE_CHECKING:
     from gan_distributed.config import Config
-    from gan_distributed.training.loop import Outcome
+    from gan_distributed.training.outcome import Outcome
 
 
 def train(
