@@ -29,12 +29,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from stacked_modes import stacked_modes
 from step_rates import images_per_cpu_s
 
 from gan_distributed.config import Config, load_config, parse_overrides
 from gan_distributed.data.manifest import load_manifest
 from gan_distributed.models.networks import ImageSpec
+from gan_distributed.training.precision import with_precision
 
 _JOBS = Path(__file__).parent.parent / "jobs"
 _METRICS = {"fashion": ("fid", "precision", "recall", "modes", "imbalance"), "stacked": ("modes", "modes_kl", "fid")}
@@ -72,7 +74,8 @@ _R3GAN_SCHEDULES = (
 _NARROW = {
     "model.generator_channels": 32,
     "model.discriminator_channels": 32,
-    "training.precision": "bf16",
+    # bf16 where the processor has instructions for it.
+    "training.precision": "null",
     "augment.flip": "false",
 }
 _NARROW_R3GAN = _NARROW | {
@@ -138,6 +141,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0, help="time of training of each run, of all cores")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--spread", default="", metavar="SUBSTR", help="whose name holds it has all seeds, others one")
     parser.add_argument("--rounds", type=int, default=20, help="of steps of all contestants in turn, for their rates")
     parser.add_argument("--at-a-time", type=int, help="runs side by side; as many as there are cores")
     parser.add_argument("--only", default="", metavar="SUBSTR")
@@ -192,7 +196,10 @@ def _contest(contestants: dict[str, Contestant], options: argparse.Namespace, ou
     with ThreadPoolExecutor(options.at_a_time or cores) as pool:
         futures = {}
         # All of the first seed before any of the second: a table cut short compares all contestants.
+        seeds = {name: range(options.seeds if options.spread in name else 1) for name in contestants}
         for seed, name in itertools.product(range(options.seeds), contestants):
+            if seed not in seeds[name]:
+                continue
             run = f"{_slug(name)}-{options.minutes:g}min-{seed}"
             measure = partial(measure_quality, name, kimgs[name], seed, run)
             futures[name, seed] = pool.submit(results.get, run, measure)
@@ -200,7 +207,7 @@ def _contest(contestants: dict[str, Contestant], options: argparse.Namespace, ou
     print("| contestant | images/CPU-s | kimg | " + " | ".join(metrics) + " |")
     print("|---|---|---|" + "---|" * len(metrics))
     for name in contestants:
-        columns = [_spread([found[name, seed][metric] for seed in range(options.seeds)]) for metric in metrics]
+        columns = [_spread([found[name, seed][metric] for seed in seeds[name]]) for metric in metrics]
         print(f"| {name} | {rates[name]:.0f} | {kimgs[name]:g} | " + " | ".join(columns) + " |")
 
 
@@ -213,9 +220,8 @@ def _recipe(contestant: Contestant) -> str:
 
 
 def _config(contestant: Contestant) -> Config:
-    return load_config(
-        _recipe(contestant), parse_overrides([f"{key}={value}" for key, value in contestant.options.items()])
-    )
+    overrides = parse_overrides([f"{key}={value}" for key, value in contestant.options.items()])
+    return with_precision(load_config(_recipe(contestant), overrides), None, torch.device("cpu"))
 
 
 def _train(

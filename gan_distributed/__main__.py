@@ -13,6 +13,7 @@ from gan_distributed.prepare import prepare
 from gan_distributed.report import report
 from gan_distributed.runs import runs
 from gan_distributed.submit import submit
+from gan_distributed.sweep import sweep
 from gan_distributed.train import train
 
 
@@ -23,7 +24,7 @@ def schema() -> None:
     print(json.dumps(Config.model_json_schema(), indent=1))
 
 
-VERBS = (prepare, train, evaluate, generate, export, report, inspect, runs, bench_data, submit, plan, schema)
+VERBS = (prepare, train, sweep, evaluate, generate, export, report, inspect, runs, bench_data, submit, plan, schema)
 WORKFLOW = """Train GANs on images, on one core or a cluster of GPUs. From images to images in four steps:
 
 \b

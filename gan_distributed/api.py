@@ -116,7 +116,7 @@ def train(
     path, sections = (config, {}) if isinstance(config, str) else (None, config)
     resolved = load_config(path, sections | (settings or {}) | given)
     with _as_guest():
-        code = verb.start_or_resume(resolved, frozenset(settings or {}), fresh)
+        code, _ = verb.start_or_resume(resolved, frozenset(settings or {}), fresh)
     if code == command.EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     if code:

@@ -32,13 +32,11 @@ def bench_data(
         list[str] | None, typer.Option("--set", help="A key of a recipe's data section: data.fetch_threads=16.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of words.")] = False,
-    log_format: command.LogFormat = "text",
 ) -> None:
     """Measure how fast images of a data set reach this machine, what holds them back, and what to change.
 
     Example: gan-distributed bench-data gs://bucket/photos-64
     """
-    command.log_to_stderr(log_format)
     from gan_distributed.config import load_config, parse_overrides
     from gan_distributed.data import storage
     from gan_distributed.data.manifest import load_manifest

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gan_distributed import command
+from gan_distributed import command, terminal
 from gan_distributed.errors import ConfigError, GanError, InputError
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ def evaluate(
         list[str] | None, typer.Option("--set", help="data.storage_options.KEY=value; a run does not keep these.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Records with their protocol, as JSON.")] = False,
-    log_format: command.LogFormat = "text",
 ) -> None:
     """Score a trained generator (its averaged weights, or with --raw its own) against a prepared data set.
 
@@ -49,7 +48,6 @@ def evaluate(
 
     Example: gan-distributed evaluate runs/faces --data data --metric fid
     """
-    command.log_to_stderr(log_format)
     given = {
         "metrics": metric,
         "features": features,
@@ -65,7 +63,7 @@ def evaluate(
         told: dict[str, Any] = {"source": source, "seen_images": seen_images, "scores": records}
         sys.stdout.write(json.dumps(told | ({"against": compared} if against else {})) + "\n")
     else:
-        sys.stdout.write(_told(records, compared))
+        _write(records, compared)
 
 
 def take_scores(
@@ -205,22 +203,25 @@ def _keep(trained: "Trained", found: "Round") -> None:
         command.say(f"the scores are not kept with the run: {error}")
 
 
-def _told(records: list[dict[str, Any]], compared: list[dict[str, Any]]) -> str:
+def _write(records: list[dict[str, Any]], compared: list[dict[str, Any]]) -> None:
     before = {record["metric"]: record for record in compared}
-    lines = []
+    rows = []
     for record in records:
         protocol = record["protocol"]
-        spread = "" if record["spread"] is None else f" +- {record['spread']:.2g}"
+        spread = "" if record["spread"] is None else f"{record['spread']:.2g}"
         made = f"{protocol['num_fake']} generated, {protocol['num_real']} real"
         if protocol["features"] is not None:
             made += (
                 f", features {protocol['features']} {protocol['features_sha256'][:8]}, resizer {protocol['resizer']}"
             )
-        lines.append(f"{record['metric']:<16} {record['value']:.6g}{spread}   ({made}; {record['kimg']:g} kimg)")
-        if record["metric"] in before:
-            other = before[record["metric"]]
-            lines.append(f"{'':<16} {other['value']:.6g} at {other['kimg']:g} kimg in what it was compared with")
-    return "\n".join(lines) + "\n"
+        other = before.get(record["metric"])
+        against = "" if other is None else f"{other['value']:.6g} at {other['kimg']:g} kimg"
+        rows.append([record["metric"], f"{record['value']:.6g}", spread, f"{record['kimg']:g}", against, made])
+    columns = ["metric", "score", "+-", "kimg", "against", "how"]
+    if not compared:
+        columns.remove("against")
+        rows = [[*row[:4], *row[5:]] for row in rows]
+    terminal.write_table(columns, rows)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ def export(
         str | None, typer.Option("--license", help="What the card says of the weights, as mit; an SPDX identifier.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the card.")] = False,
-    log_format: command.LogFormat = "text",
 ) -> None:
     """Write a generator in formats of other programs, with a card (card.json) and a page (README.md).
 
@@ -39,7 +38,6 @@ def export(
 
     Example: gan-distributed export runs/faces exported --format onnx
     """
-    command.log_to_stderr(log_format)
     from gan_distributed.exporting.publishing import publish
     from gan_distributed.training.trained import load_trained
 

@@ -55,7 +55,6 @@ def generate(
         bool, typer.Option("--fast", help="In float32, sooner; a pixel may be off by one of its 256 levels.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell what was written as JSON.")] = False,
-    log_format: command.LogFormat = "text",
 ) -> None:
     """Write images of a trained generator (its averaged weights) as PNG files, one picture, or a film.
 
@@ -63,7 +62,6 @@ def generate(
 
     Example: gan-distributed generate runs/faces pictures --num 64 --grid
     """
-    command.log_to_stderr(log_format)
     from gan_distributed.data import storage
     from gan_distributed.pictures.maker import Maker
     from gan_distributed.pictures.studio import Studio, parse_truncation, parse_truncations

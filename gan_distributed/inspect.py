@@ -24,7 +24,6 @@ def inspect(
     num: Annotated[int, typer.Option(min=1, max=10_000, help="Images of --sheet.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds, other images of --sheet.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Tell it as JSON.")] = False,
-    log_format: command.LogFormat = "text",
 ) -> None:
     """Tell what lies at a URL: kind, sizes, classes, checkpoints; with --verify, whether its bytes are right.
 
@@ -32,7 +31,6 @@ def inspect(
 
     Example: gan-distributed inspect data --verify --sheet real.png
     """
-    command.log_to_stderr(log_format)
     from gan_distributed.data import storage
     from gan_distributed.inspecting.contact_sheet import encode_contact_sheet
     from gan_distributed.inspecting.findings import lines, look_at, unexpected

@@ -1,15 +1,12 @@
 """The verb `prepare`: raw images to a prepared data set, in parallel on Ray or in this process. Safe to run again."""
 
 import contextlib
-import functools
-import logging
-import os
+import json
 import signal
-import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
@@ -19,12 +16,13 @@ from gan_distributed.data import storage
 from gan_distributed.data.manifest import Manifest, Preparation, load_manifest
 from gan_distributed.data.preparation.assembly import Request, Result, add_images, make_dataset
 from gan_distributed.data.preparation.conversion import block_rows_of, detect_channels
-from gan_distributed.data.preparation.engine import Cluster, Engine
+from gan_distributed.data.preparation.engine import Engine
 from gan_distributed.data.preparation.imaging import Crop
 from gan_distributed.data.preparation.metrics import PreparationMetrics
+from gan_distributed.data.preparation.ray_session import ray_session
 from gan_distributed.data.preparation.splits import parts_of, splits_of
 from gan_distributed.data.sources.opening import open_source
-from gan_distributed.errors import GanError, InputError, StorageError
+from gan_distributed.errors import InputError, StorageError
 
 
 def prepare(
@@ -74,7 +72,7 @@ def prepare(
     pushgateway: Annotated[
         str | None, typer.Option(help="http://HOST:PORT of a Pushgateway, told of the end.", show_default="none")
     ] = None,
-    log_format: command.LogFormat = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="Tell what was made as JSON, an object a data set.")] = False,
 ) -> None:
     """Turn raw images into shards and a manifest that `train` can stream.
 
@@ -83,7 +81,6 @@ def prepare(
 
     Example: gan-distributed prepare ./photos gs://bucket/photos-64 --resolution 64
     """
-    command.log_to_stderr(log_format)
     _check_urls(source, dest, pushgateway)
     _check_options(resolution, channels, limit, workers, max_bad, block_mib, append and repair)
     splits = splits_of(storage.absolute(dest), split)
@@ -93,7 +90,7 @@ def prepare(
         _terminable(),
         contextlib.closing(PreparationMetrics(name, metrics_port, pushgateway)) as metrics,
         open_source(source) as opened,
-        Engine(opened, workers, (source, dest), _ray_running, metrics) as engine,
+        Engine(opened, workers, (source, dest), ray_session, metrics) as engine,
     ):
         if limit is not None:
             opened.entries.spread(limit)
@@ -110,7 +107,8 @@ def prepare(
                 place, entries, opened.class_names, opened.reader, prepared, block_rows_of(prepared, block_mib),
                 max_bad, repair,
             )  # fmt: skip
-            _conclude(place, add_images(request, engine) if append else make_dataset(request, engine), drop_duplicates)
+            result = add_images(request, engine) if append else make_dataset(request, engine)
+            sys.stdout.write((json.dumps(_facts(place, result)) if as_json else _told(place, result, prepared)) + "\n")
         metrics.finish(metrics_linger)
 
 
@@ -150,39 +148,6 @@ def _check_options(
 
 
 @contextlib.contextmanager
-def _ray_running(workers: int | None, is_local: bool) -> Iterator[Cluster]:
-    """The Ray at RAY_ADDRESS, or one that lives as long as this. is_local: its tasks stay on this machine."""
-    # Ray's own token authentication is for clusters; what starts here listens on this machine only.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    import ray
-
-    address = os.environ.get("RAY_ADDRESS")
-    local = {} if address else {"num_cpus": workers or os.cpu_count(), "include_dashboard": False}
-    try:
-        with contextlib.ExitStack() as stack:
-            if not ray.is_initialized():
-                _check_address(address)
-                init = functools.partial(ray.init, log_to_driver=False, logging_level=logging.ERROR, **local)
-                stack.enter_context(_undisturbed(init, ray.shutdown))
-            options = {}
-            if is_local:
-                from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-                here = ray.get_runtime_context().get_node_id()
-                options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=here, soft=False)
-            yield Cluster(ray, workers or int(ray.cluster_resources().get("CPU", 1)), options)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, GanError):
-            raise error.cause from None
-        raise
-    except ray.exceptions.RayError as error:
-        said = str(error).splitlines()[0]
-        raise StorageError(
-            f"a decoding process was lost ({said}); run the same command with fewer --workers"
-        ) from error
-
-
-@contextlib.contextmanager
 def _terminable() -> Iterator[None]:
     """End with EXIT_TERMINATED at SIGTERM, after tidying up; left to itself Ray ends with another code."""
     if threading.current_thread() is not threading.main_thread():
@@ -206,63 +171,29 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-@contextlib.contextmanager
-def _undisturbed(start: Callable[[], object], stop: Callable[[], object]) -> Iterator[None]:
-    """Start something for the time of the block; a signal ends the block only when the start is complete.
-
-    Both happen on a thread of their own: in the main thread Ray would take SIGTERM for itself, half a start leaves
-    processes behind, and Ray is slow to stop on another thread than the one that started it.
-    """
-    errors: list[BaseException] = []
-    # Not Thread.join: once interrupted, it takes the thread for ended.
-    started, leave, stopped = threading.Event(), threading.Event(), threading.Event()
-
-    def run() -> None:
-        try:
-            start()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            errors.append(error)
-        started.set()
-        leave.wait()
-        stop()
-        stopped.set()
-
-    threading.Thread(target=run, name="start", daemon=True).start()
-    try:
-        try:
-            started.wait()
-        finally:
-            # A second signal does not wait.
-            started.wait()
-        if errors:
-            raise errors[0]
-        yield
-    finally:
-        leave.set()
-        if started.is_set():
-            stopped.wait()
-
-
-def _check_address(address: str | None) -> None:
-    """Raise InputError where nobody listens at HOST:PORT; Ray itself would try for minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        try:
-            socket.create_connection((host, int(port)), timeout=10).close()
-        except OSError as error:
-            raise InputError(
-                f"RAY_ADDRESS={address}: no Ray answers there ({error}); unset it to run on this machine"
-            ) from error
-
-
-def _conclude(dest: str, result: Result, drop_duplicates: bool) -> None:
+def _facts(dest: str, result: Result) -> dict[str, Any]:
     manifest: Manifest = result.manifest
-    num_bytes = sum(shard.bytes for shard in manifest.shards)
-    shape = f"{manifest.height}x{manifest.width}x{manifest.channels}"
-    duplicates = f"{result.num_duplicates} duplicates{' dropped' if drop_duplicates else ''}"
-    typer.echo(
-        f"{result.did}: {dest} holds {manifest.num_images} images of {shape} in {manifest.num_classes} classes, "
-        f"{manifest.num_quarantined} quarantined, {duplicates}, {num_bytes / 2**20:.1f} MiB"
+    return {
+        "did": result.did,
+        "dest": dest,
+        "fingerprint": manifest.fingerprint,
+        "images": manifest.num_images,
+        "resolution": manifest.height,
+        "channels": manifest.channels,
+        "classes": manifest.num_classes,
+        "quarantined": manifest.num_quarantined,
+        "duplicates": result.num_duplicates,
+        "bytes": sum(shard.bytes for shard in manifest.shards),
+    }
+
+
+def _told(dest: str, result: Result, prepared: Preparation) -> str:
+    facts = _facts(dest, result)
+    shape = f"{result.manifest.height}x{result.manifest.width}x{result.manifest.channels}"
+    duplicates = f"{facts['duplicates']} duplicates{' dropped' if prepared.drop_duplicates else ''}"
+    return (
+        f"{result.did}: {dest} holds {facts['images']} images of {shape} in {facts['classes']} classes, "
+        f"{facts['quarantined']} quarantined, {duplicates}, {facts['bytes'] / 2**20:.1f} MiB"
     )
 
 

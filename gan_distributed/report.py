@@ -1,6 +1,7 @@
 """The verb `report`: one self-contained HTML page of a run, or a comparison of several; with --serve, over HTTP."""
 
 import contextlib
+import json
 import sys
 from typing import Annotated
 
@@ -26,12 +27,12 @@ def report(
     serve: Annotated[bool, typer.Option("--serve", help="Serve a page that follows the runs, and write none.")] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of --serve; 0: a free one.")] = 8600,
     host: Annotated[str, typer.Option(help="Address of --serve.")] = "127.0.0.1",
+    as_json: Annotated[bool, typer.Option("--json", help="Tell what was written as JSON.")] = False,
 ) -> None:
     """Show one run, or several beside one another, on a page that needs no network.
 
     Example: gan-distributed report runs/faces faces.html
     """
-    command.log_to_stderr()
     from gan_distributed.reporting.making import Maker
 
     budget_bytes = round(max_mb * 1e6)
@@ -53,7 +54,8 @@ def report(
 
     page = Maker(runs, data, budget_bytes, search_s, command.say).page()
     storage.write(out, page)
-    sys.stdout.write(f"{out}  ({len(page) / 1e6:.1f} MB)\n")
+    facts = {"out": out, "bytes": len(page), "runs": runs}
+    sys.stdout.write((json.dumps(facts) if as_json else f"{out}  ({len(page) / 1e6:.1f} MB)") + "\n")
 
 
 def _check_runs(runs: list[str]) -> None:

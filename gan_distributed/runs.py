@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gan_distributed import command
+from gan_distributed import command, terminal
 
 
 def runs(
@@ -14,20 +14,21 @@ def runs(
         str, typer.Argument(help="The folder that holds the runs (--output of train): a path, gs://, s3://.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Tell them as JSON.")] = False,
-    log_format: command.LogFormat = "text",
 ) -> None:
     """List runs: done, running, stopped or lost; how far; best score; age of the newest checkpoint.
 
     Example: gan-distributed runs gs://bucket/runs
     """
-    command.log_to_stderr(log_format)
-    from gan_distributed.inspecting.statuses import statuses, table
+    from gan_distributed.inspecting.statuses import COLUMNS, row, statuses
 
     found = statuses(url)
     if as_json:
         sys.stdout.write(json.dumps({"url": url, "runs": [one.to_json() for one in found]}) + "\n")
     else:
-        sys.stdout.write("\n".join(table(found)) + "\n")
+        terminal.write_table(COLUMNS, [row(one) for one in found])
+        for one in found:
+            if one.error:
+                sys.stdout.write(f"{one.run}: {one.error}\n")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def train_here(folder: Path, data: str, *settings: str, run_id: str = "r", **opt
             place = place.setdefault(section, {})
         place[field] = value
     Path(path).write_text(yaml.safe_dump(nested))
-    with _undisturbed():
+    with undisturbed():
         return train(
             config=path,
             data=data,
@@ -55,7 +55,7 @@ def train_here(folder: Path, data: str, *settings: str, run_id: str = "r", **opt
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """A command owns its process: give back what it takes of signals and of the log."""
     signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     logger = logging.getLogger("gan_distributed")

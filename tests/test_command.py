@@ -6,6 +6,7 @@ import sys
 from datetime import datetime
 
 import pytest
+import typer
 from commands import run_new as run
 from datasets import write_dataset
 from in_process import train_here
@@ -13,6 +14,9 @@ from preparing import run as prepare_here
 from preparing import write_images
 
 from gan_distributed import command
+from gan_distributed.__main__ import VERBS as ALL_VERBS
+from gan_distributed.data.manifest import load_manifest
+from gan_distributed.errors import DataError
 
 VERBS = ["prepare", "train", "generate", "export", "inspect", "runs", "submit", "plan", "schema"]
 
@@ -101,8 +105,13 @@ def test_a_bug_is_one_event_with_its_traceback(capsys, quiet):
 
 def test_training_in_json_tells_run_rank_and_kimg(tmp_path, capsys, quiet):
     write_dataset(str(tmp_path / "data"))
-    train_here(tmp_path, str(tmp_path / "data"), run_id="named", log_format="json")
-    found = events(capsys.readouterr().err)
+    command.log_to_stderr("json")
+    train_here(tmp_path, str(tmp_path / "data"), run_id="named", as_json=True)
+    told = capsys.readouterr()
+    ended = json.loads(told.out)
+    assert (ended["run"], ended["status"]) == (str(tmp_path / "runs" / "named"), "done")
+    assert ended["seen_images"] == ended["record"]["seen_images"] == 96
+    found = events(told.err)
     assert {event["run"] for event in found} == {"named"}
     saved = [event for event in found if event["message"].startswith("saved checkpoint")]
     assert saved[-1]["rank"] == 0
@@ -112,7 +121,79 @@ def test_training_in_json_tells_run_rank_and_kimg(tmp_path, capsys, quiet):
 
 def test_preparing_in_json_tells_the_data_set(tmp_path, capsys, quiet):
     write_images(tmp_path / "photos", {f"{index}.png": index for index in range(3)})
-    prepare_here(tmp_path / "photos", tmp_path / "set", log_format="json")
+    command.log_to_stderr("json")
+    prepare_here(tmp_path / "photos", tmp_path / "set", as_json=True)
     told = capsys.readouterr()
     assert {event["run"] for event in events(told.err)} == {"set"}
-    assert told.out.startswith("prepared: ")
+    facts = json.loads(told.out)
+    assert facts.pop("fingerprint") == load_manifest(str(tmp_path / "set")).fingerprint
+    assert facts == {
+        "did": "prepared",
+        "dest": str(tmp_path / "set"),
+        "images": 3,
+        "resolution": 16,
+        "channels": 3,
+        "classes": 0,
+        "quarantined": 0,
+        "duplicates": 0,
+        "bytes": sum(path.stat().st_size for path in (tmp_path / "set" / "shards").iterdir()),
+    }
+
+
+def speaking(*words: str) -> int:
+    """The exit code of a verb that warns, tells, details, and may fail."""
+
+    def speaks(fails: bool = False) -> None:
+        command.say("warning: few images")
+        command.say("one more")
+        logging.getLogger("gan_distributed.data").debug("a detail")
+        if fails:
+            raise DataError("a cause")
+
+    sys.argv = ["speaks", *words]
+    with pytest.raises(SystemExit) as ended:
+        command.run(speaks)
+    return ended.value.code
+
+
+def test_how_much_is_told(capsys, quiet, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [])
+    for words, told in (
+        ([], ["warning: few images", "one more"]),
+        (["-q"], ["warning: few images"]),
+        (["--verbose"], ["warning: few images", "one more", "debug: a detail"]),
+    ):
+        assert speaking(*words) == 0
+        assert capsys.readouterr().err.splitlines() == told
+    assert speaking("--fails", "--quiet") == 2
+    assert capsys.readouterr().err.splitlines() == ["warning: few images", "error: a cause"]
+    assert speaking("--fails", "-v") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[3:5] == ["error: a cause", "debug: Traceback (most recent call last):"]
+    assert lines[-1] == "gan_distributed.errors.DataError: a cause"
+    command.log_to_stderr()
+    assert speaking("-q", "-v") == 2
+    assert capsys.readouterr().err == "error: --quiet and --verbose: give one of them\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--fail"], "no such option: --fail (Possible options: --fails"),
+        (["--log-format", "yaml"], "invalid value for '--log-format'"),
+        (["more"], "got unexpected extra argument"),
+    ],
+)
+def test_wrong_words_are_one_line(words, told, capsys, quiet):
+    command.log_to_stderr()
+    assert speaking(*words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {told}")
+    assert line.endswith(" --help`)")
+
+
+def test_every_verb_takes_how_much_is_told():
+    group = typer.main.get_command(command.application(*ALL_VERBS, name="gan-distributed"))
+    for verb in group.commands.values():
+        options = {option for parameter in verb.params for option in parameter.opts}
+        assert {"-q", "--quiet", "-v", "--verbose", "--log-format"} <= options

@@ -113,3 +113,13 @@ def test_a_label_that_was_not_declared_is_a_mistake(labels):
     exposition = exposed(None)
     with pytest.raises(ValueError, match="label"):
         exposition.add("gan_things", 1, **labels)
+
+
+def test_only_the_configured_address_answers():
+    """All of 127.0.0.0/8 is this machine's."""
+    near, everywhere = Exposition({"run": "r"}, "127.0.0.1", 0), Exposition({"run": "r"}, "0.0.0.0", 0)
+    get(f"http://127.0.0.2:{everywhere.port}/metrics")
+    with pytest.raises(OSError, match="refused"):
+        get(f"http://127.0.0.2:{near.port}/metrics")
+    near.close()
+    everywhere.close()

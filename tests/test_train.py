@@ -190,7 +190,7 @@ def test_user_mistakes_are_one_line_and_exit_2(tmp_path, data):
             tmp_path, data, output, 0, "training.batch_sise=3"
         ),
         "memory:// lives in one process only": train_words(tmp_path, "memory://x", output, 2),
-        "No such option": [*train_words(tmp_path, data, output, 0), "--wrong"],
+        "no such option": [*train_words(tmp_path, data, output, 0), "--wrong"],
     }
     for told, words in cases.items():
         ended = run(words)

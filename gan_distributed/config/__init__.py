@@ -16,7 +16,14 @@ from gan_distributed.config.data import DataConfig
 from gan_distributed.config.model import ModelConfig
 from gan_distributed.config.objective import MAX_LEAK_FREE_P, AugmentConfig, LossConfig
 from gan_distributed.config.optimizer import AdamConfig, EmaConfig, OptimizerConfig
-from gan_distributed.config.recipe import differences, load_config, parse_config, parse_overrides, to_yaml
+from gan_distributed.config.recipe import (
+    differences,
+    load_config,
+    parse_choices,
+    parse_config,
+    parse_overrides,
+    to_yaml,
+)
 from gan_distributed.config.run import CheckpointConfig, ClusterConfig, MetricsConfig, SamplesConfig, TrainingConfig
 from gan_distributed.config.score import MetricName, ScoreConfig
 from gan_distributed.config.section import Schedule, Section, largest
@@ -48,6 +55,7 @@ __all__ = [
     "holds_credential",
     "largest",
     "load_config",
+    "parse_choices",
     "parse_config",
     "parse_overrides",
     "public_values",

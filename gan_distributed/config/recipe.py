@@ -34,16 +34,37 @@ def parse_config(text: str, where: str, overrides: dict[str, Any] | None = None)
 
 def parse_overrides(assignments: list[str]) -> dict[str, Any]:
     """`section.field=value` words into values by path; the value is read as YAML."""
-    overrides = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {assignment}: write it as section.field=value")
+    return {key: _value(key, text) for key, text in map(_assigned, assignments)}
+
+
+def parse_choices(assignments: list[str]) -> dict[str, list[Any]]:
+    """`section.field=one,two` words into the values of each path, as YAML has them between [ and ].
+
+    One value alone is read as by `parse_overrides`.
+    """
+    choices = {}
+    for key, text in map(_assigned, assignments):
         try:
-            overrides[key.strip()] = yaml.safe_load(value)
-        except _NOT_YAML as error:
-            raise ConfigError(f"--set {reprlib.repr(key)}=…: {_said(error)}; give a YAML value") from error
-    return overrides
+            several = yaml.safe_load(f"[{text}]")
+        except _NOT_YAML:
+            several = None
+        is_list = isinstance(several, list) and len(several) > 1
+        choices[key] = several if is_list else [_value(key, text)]
+    return choices
+
+
+def _assigned(assignment: str) -> tuple[str, str]:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {assignment}: write it as section.field=value")
+    return key.strip(), text
+
+
+def _value(key: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except _NOT_YAML as error:
+        raise ConfigError(f"--set {reprlib.repr(key)}=…: {_said(error)}; give a YAML value") from error
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:

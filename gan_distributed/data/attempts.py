@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import logging
 import random
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 from gan_distributed.errors import AccessError, AlreadyExistsError, MissingError, StorageError
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_DEADLINE_S = 60.0
@@ -72,6 +74,7 @@ class Attempts:
         if not is_transient(error) or time.monotonic() + self._backoff > self._deadline:
             raise explained(self._url, error) from error
         counters.add("retries")
+        logger.debug("%s: %s: %s; trying again", self._url, type(error).__name__, error)
         self._sleep(random.uniform(0, self._backoff))
         self._backoff = min(2 * self._backoff, _LONGEST_BACKOFF_S)
 

@@ -180,7 +180,8 @@ def _dataset_network(data_url: str, manifest: Manifest, ranks: Ranks, store: Sto
         store.say(f"features: the classifier tells {fitted.accuracy:.1%} of held-out images right")
         arrays: Arrays = {**fitted.weights, _ACCURACY: np.array(fitted.accuracy)}
         store.save("classifier", identity, arrays)
-        return arrays
+        # Of runs that fit at the same time one is kept, and all take that one: else their scores would not compare.
+        return store.load("classifier", identity) or arrays
 
     arrays = dict(ranks.on_rank_zero(load_or_fit))
     accuracy = float(arrays.pop(_ACCURACY))

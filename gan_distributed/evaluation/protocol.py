@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -126,6 +127,19 @@ def check_comparable(one: dict[str, Any], other: dict[str, Any]) -> None:
 def is_better(metric: str, value: float, than: float) -> bool:
     """Whether a value of a metric is better than another one; not a number never is."""
     return value < than if METRICS[metric].lower_is_better else value > than
+
+
+def best_record(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The best of some records of one metric, by images seen; of those whose protocol is that of the last one.
+
+    records: at least one.
+    """
+    best = newest = records[-1]
+    for record in records:
+        same = record["protocol_digest"] == newest["protocol_digest"]
+        if same and is_better(record["metric"], record["value"], best["value"]):
+            best = record
+    return best
 
 
 def _short(value: Any) -> str:

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from gan_distributed.config import Config
 from gan_distributed.data import storage
 from gan_distributed.errors import GanError, InputError
-from gan_distributed.evaluation.protocol import is_better
+from gan_distributed.evaluation.protocol import best_record
 from gan_distributed.training import lease
 from gan_distributed.training.checkpoint import COMMIT_NAME, checkpoints_newest_first, clock_of
-from gan_distributed.training.run_folder import RunFolder, read_config, read_json
+from gan_distributed.training.run_folder import RunFolder, read_config, read_done
 from gan_distributed.training.scoring import read_scores
 
 Kind = Literal["done", "running", "stopped", "lost", "new", "broken"]
@@ -74,14 +74,8 @@ def status_of(run: RunFolder) -> Status:
     changed = None if newest is None else storage.modified(storage.join(newest, COMMIT_NAME))
     saved_s = None if changed is None else round(max(0.0, time.time() - changed), 1)
     name = run.url.rsplit("/", 1)[-1]
-    return Status(name, _kind(run, total), config.model.family, seen, total, _best(run, config), saved_s)
-
-
-def _kind(run: RunFolder, total_images: int) -> Kind:
-    done = read_json(run.done_url)
-    if done is not None and done["seen_images"] >= total_images:
-        return "done"
-    return lease.sign_of_life(run)
+    kind = lease.sign_of_life(run) if read_done(run, config.training.total_kimg) is None else "done"
+    return Status(name, kind, config.model.family, seen, total, _best(run, config), saved_s)
 
 
 def _committed(run: RunFolder) -> Iterator[str]:
@@ -96,28 +90,20 @@ def _best(run: RunFolder, config: Config) -> dict[str, Any] | None:
     if not records:
         return None
     wanted = config.score.best or records[0]["metric"]
-    records = [record for record in records if record["metric"] == wanted] or records
-    newest = records[-1]
-    best = newest
-    for record in records:
-        same = record["protocol_digest"] == newest["protocol_digest"]
-        if same and is_better(record["metric"], record["value"], best["value"]):
-            best = record
+    best = best_record([record for record in records if record["metric"] == wanted] or records)
     return {name: best[name] for name in ("metric", "value", "seen_images")}
 
 
-def table(runs: list[Status]) -> list[str]:
-    """For people."""
-    rows = [("run", "status", "kimg", "of", "best score", "saved", "family")]
-    for run in runs:
-        best = run.best
-        score = "" if best is None else f"{best['metric']} {best['value']:.4g} at {best['seen_images'] / 1000:g} kimg"
-        total = "" if run.total_images is None else f"{run.total_images / 1000:g}"
-        saved = "" if run.saved_s is None else f"{age(run.saved_s)} ago"
-        rows.append((run.run, run.status, f"{run.seen_images / 1000:g}", total, score, saved, run.family or ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    told = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*told, *(f"{run.run}: {run.error}" for run in runs if run.error)]
+COLUMNS = ("run", "status", "kimg", "of", "best score", "saved", "family")
+
+
+def row(run: Status) -> tuple[str, ...]:
+    """What people are told of one, in these columns."""
+    best = run.best
+    score = "" if best is None else f"{best['metric']} {best['value']:.4g} at {best['seen_images'] / 1000:g} kimg"
+    total = "" if run.total_images is None else f"{run.total_images / 1000:g}"
+    saved = "" if run.saved_s is None else f"{age(run.saved_s)} ago"
+    return run.run, run.status, f"{run.seen_images / 1000:g}", total, score, saved, run.family or ""
 
 
 def age(seconds: float) -> str:

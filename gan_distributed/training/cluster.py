@@ -19,10 +19,11 @@ from gan_distributed.training.layout import Layout, layout_of, local_cpus, tell_
 from gan_distributed.training.mailbox import Deadlines, Ended, Mailbox, Posted, View
 from gan_distributed.training.metrics import ControllerMetrics
 from gan_distributed.training.outcome import Outcome
+from gan_distributed.training.ray_worker import run_in_ray
 from gan_distributed.training.run_folder import RunFolder
-from gan_distributed.training.worker import Assignment, run_in_ray
+from gan_distributed.training.stop_signals import NO_LAST_CHECKPOINT
+from gan_distributed.training.worker import Assignment
 
-NO_LAST_CHECKPOINT = "no last checkpoint could be made; the newest committed one stands"
 _POLL_S = 0.2
 # How long a resize waits for its checkpoint.
 _RESIZE_SAVE_S = 60.0
@@ -40,7 +41,7 @@ def train_on_ray(
     config = assignment.config
     # Before Ray is started: a second command on a live run ends here, in seconds.
     lease.wait_until_free(RunFolder(assignment.run_url), assignment.owner)
-    with _ray_cluster(config, stop_requested) as resources, contextlib.ExitStack() as stack:
+    with ray_cluster(config, stop_requested) as resources, contextlib.ExitStack() as stack:
         take_signals()
         layout = layout_of(config, resources)
         metrics = stack.enter_context(contextlib.closing(ControllerMetrics(config, stop_requested)))
@@ -61,7 +62,7 @@ def _fit(
     # On the driver's node, with which it lives and dies.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     mailbox = ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote(cluster.max_failures)
-    fit = _FitThread(_trainer(assignment, layout, scratch, mailbox))
+    fit = FitThread(_trainer(assignment, layout, scratch, mailbox))
     wait = Deadlines(cluster.stop_grace_s)
     view = View()
     while True:
@@ -88,7 +89,7 @@ def _fit(
     if stop_requested():
         command.say(NO_LAST_CHECKPOINT)
         return Outcome("stopped", max(view.committed, 0), {}, None)
-    raise TrainingError(f"the workers ended without a result: {fit.told()}")
+    raise TrainingError(f"the workers ended without a result: {fit.told() or 'no error was reported'}")
 
 
 def _trainer(assignment: Assignment, layout: Layout, scratch: str, mailbox: Any) -> Any:
@@ -158,7 +159,7 @@ def _ended(error: Any) -> Ended:
     return Ended({}, str(error), is_waiting=waiting)
 
 
-class _FitThread(threading.Thread):
+class FitThread(threading.Thread):
     """trainer.fit() off the main thread, where it leaves the signal handlers alone."""
 
     def __init__(self, trainer: Any) -> None:
@@ -174,14 +175,19 @@ class _FitThread(threading.Thread):
         except BaseException as error:  # noqa: BLE001 - told by the main thread
             self._error = error
 
-    def told(self) -> str:
-        """The last line of what went wrong."""
-        lines = [line for line in str(self._error or "no error was reported").splitlines() if line.strip()]
-        return lines[-1].strip()
+    def told(self) -> str | None:
+        """What went wrong, in a line; None where nothing did."""
+        return None if self._error is None else last_line(self._error)
+
+
+def last_line(error: BaseException) -> str:
+    """Where Ray tells the cause, after the traces of all processes."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 @contextlib.contextmanager
-def _ray_cluster(config: Config, stop_requested: Callable[[], bool]) -> Iterator[dict[str, float]]:
+def ray_cluster(config: Config, stop_requested: Callable[[], bool]) -> Iterator[dict[str, float]]:
     """Connect to the cluster that is configured, or start one on this machine; yields its resources.
 
     A process that was asked to stop stays connected to a cluster that is not its own: its end disconnects it at once,

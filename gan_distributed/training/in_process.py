@@ -10,7 +10,7 @@ import torch
 
 from gan_distributed import command
 from gan_distributed.training.layout import usable_cores
-from gan_distributed.training.link import Link
+from gan_distributed.training.link import Link, unheard
 from gan_distributed.training.mailbox import View
 from gan_distributed.training.metrics import ControllerMetrics
 from gan_distributed.training.outcome import Outcome
@@ -21,15 +21,19 @@ from gan_distributed.training.world import World
 _PUBLISH_S = 0.5
 
 
-def train_in_process(assignment: Assignment, stop_requested: Callable[[], bool]) -> Outcome:
-    """Train to the end or a stop. Raises GanError."""
+def train_in_process(
+    assignment: Assignment,
+    stop_requested: Callable[[], bool],
+    scored: Callable[[int, dict[str, float]], None] = unheard,
+) -> Outcome:
+    """Train to the end or a stop. scored: called with images seen and scores by metric. Raises GanError."""
     config = assignment.config
     use_gpu = torch.cuda.is_available() if config.cluster.use_gpu is None else config.cluster.use_gpu
     world = World(device=torch.device("cuda" if use_gpu else "cpu"))
     threads = config.cluster.cpus_per_worker or usable_cores()
     watch = StallWatch(config.cluster.stall_timeout_s, _tell_stall)
     with contextlib.closing(watch), contextlib.closing(ControllerMetrics(config, stop_requested)) as metrics:
-        link = _link(watch, metrics, stop_requested)
+        link = replace(_link(watch, metrics, stop_requested), scored=scored)
         outcome = run_rank(assignment, world, threads, link)
         with watch.paused():
             metrics.finish(outcome)

@@ -13,13 +13,18 @@ def _ignored(_seen_images: int) -> None:
     pass
 
 
+def unheard(_seen_images: int, _values: dict[str, float]) -> None:
+    """Scores that nobody waits for."""
+
+
 @dataclass(frozen=True)
 class Link:
     """The ends of a rank's ties; called from the training thread, and none of them waits.
 
     say: prints a line.   stop_requested: whether to save and end.   save_requested: whether to save and go on; true
     once a request.   progress: called with the images seen after every step.   committed: with those of a durable
-    checkpoint.   unhurried: within it no progress is expected.
+    checkpoint.   unhurried: within it no progress is expected.   scored: with the values of a round of scores, by
+    metric.
     """
 
     say: Callable[[str], None]
@@ -28,3 +33,4 @@ class Link:
     progress: Callable[[int], None] = _ignored
     committed: Callable[[int], None] = _ignored
     unhurried: Callable[[], AbstractContextManager[None]] = nullcontext
+    scored: Callable[[int, dict[str, float]], None] = unheard

@@ -209,6 +209,7 @@ class Loop:
             # Also the score that a collapse is told by; none of a round that was skipped.
             if scoring.values:
                 self._tell("scores", self._state.seen_images, scoring.values)
+                self._link.scored(self._state.seen_images, scoring.values)
         self._tick_sums.leave_out(time.monotonic() - started)
 
     def _is_stopping(self) -> bool:

@@ -145,6 +145,12 @@ def _check_fits(
         )
 
 
+def read_done(run: RunFolder, total_kimg: float) -> dict[str, Any] | None:
+    """DONE.json of a run that is at the end of so many kimg, else None."""
+    done: dict[str, Any] | None = read_json(run.done_url)
+    return done if done is not None and done["seen_images"] >= round(1000 * total_kimg) else None
+
+
 def read_json(url: str) -> Any | None:
     """A small JSON object of ours, or None where there is none."""
     try:

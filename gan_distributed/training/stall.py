@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO
 
+from gan_distributed import command
+
 _CHECKS = 20
 _LONGEST_CHECK_S = 1.0
 # How long the ranks, which stall together, have to tell their stacks before the first of them ends.
@@ -77,4 +79,5 @@ class StallWatch:
         )
         telling.start()
         time.sleep(LAST_WORDS_S)
+        command.end_progress()
         os._exit(EXIT_STALLED)

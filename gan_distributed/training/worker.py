@@ -1,15 +1,12 @@
-"""What each worker runs: its world, stream, state and loop; again from the last checkpoint after numbers went bad.
-
-`run_rank` is the same with and without Ray; `run_in_ray` is what Ray Train calls on every worker.
+"""What each worker runs, with and without Ray: its stream, state and loop; again from an older checkpoint after numbers
+went bad.
 """
 
 import contextlib
 import functools
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -18,7 +15,6 @@ from gan_distributed.data import storage
 from gan_distributed.data.manifest import Manifest, load_manifest
 from gan_distributed.data.order import Order
 from gan_distributed.data.stream import Stream
-from gan_distributed.errors import InputError, LeaseLostError, TrainingError
 from gan_distributed.models.networks import ImageSpec
 from gan_distributed.training import lease
 from gan_distributed.training.archive import Archive, clock_of_best
@@ -41,7 +37,6 @@ from gan_distributed.training.scoring import Scoring
 from gan_distributed.training.self_check import check_gradients
 from gan_distributed.training.sinks import open_sinks
 from gan_distributed.training.state import NonfiniteError, TrainState
-from gan_distributed.training.supervision import Drain, Supervision
 from gan_distributed.training.timing import PhaseTimer
 from gan_distributed.training.world import World
 
@@ -219,57 +214,3 @@ def _scribe(
         yield Scribe(run, holder.attempt, holder.check_known, writer, Recorder(run, holder.attempt), link.say, sinks)
     finally:
         writer.close()
-
-
-def run_in_ray(arguments: dict[str, Any]) -> None:
-    """The training function of Ray Train: builds the world from Ray's context; the mailbox is its way to the driver."""
-    import ray
-    import ray.train
-    import ray.train.torch
-
-    assignment: Assignment = arguments["assignment"]
-    sys.path.extend(folder for folder in assignment.code_folders if folder not in sys.path)
-    context = ray.train.get_context()
-    world = World(
-        rank=context.get_world_rank(),
-        size=context.get_world_size(),
-        local_rank=context.get_local_rank(),
-        device=ray.train.torch.get_device(),
-    )
-    driver = _Driver(arguments["mailbox"])
-
-    def wait_for_drain() -> Drain | None:
-        info = ray.train.get_preemption_info()
-        if info is None:
-            return None
-        deadline = None if info.deadline_ms is None else info.deadline_ms / 1000
-        return Drain(tuple(info.preempted_node_ids), tuple(info.preempted_ranks), deadline)
-
-    if world.rank == 0 and (refused := driver.ask("begin", world.size)) is not None:
-        raise refused
-    with Supervision(world, assignment.config.cluster.stall_timeout_s, driver, wait_for_drain) as supervision:
-        try:
-            supervision.finish(run_rank(assignment, world, arguments["num_threads"], supervision.link))
-        except Exception as error:
-            # Some would only come again: the driver ends the run instead of starting the workers once more.
-            if isinstance(error, InputError | TrainingError | LeaseLostError):
-                driver.ask("fail", error)
-            supervision.failing(error)
-            raise
-
-
-class _Driver:
-    """The mailbox as the supervision sees it."""
-
-    def __init__(self, mailbox: Any) -> None:
-        self._mailbox = mailbox
-
-    def ask(self, method: str, *arguments: Any) -> Any:
-        """Call a method there and wait for its answer."""
-        import ray
-
-        return ray.get(getattr(self._mailbox, method).remote(*arguments))
-
-    def send(self, method: str, *arguments: Any) -> None:
-        """Call a method there."""
-        getattr(self._mailbox, method).remote(*arguments)

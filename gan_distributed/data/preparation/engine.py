@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from gan_distributed import command
 from gan_distributed.data import storage
 from gan_distributed.data.preparation.conversion import ShardPlan, decode_part, drop_rows, write_shard
 from gan_distributed.data.preparation.progress import Advance, Progress, Watcher
@@ -57,10 +58,11 @@ class Engine:
         """Write the shard and the receipt of each plan, telling the progress."""
         num_images = sum(plan.num_images for plan in plans)
         cluster = self._cluster_for(num_images)
-        progress = Progress(num_images, cluster.num_cpus if cluster else 1, self._watcher)
         decoding = _convert_on_ray(cluster, reader, entries, plans) if cluster else _convert(reader, entries, plans)
-        for advance in decoding:
-            progress.add(advance)
+        with command.progress(num_images, "images") as bar:
+            progress = Progress(num_images, cluster.num_cpus if cluster else 1, self._watcher, bar)
+            for advance in decoding:
+                progress.add(advance)
         progress.end()
 
     def drop(self, plans: Sequence[ShardPlan]) -> None:

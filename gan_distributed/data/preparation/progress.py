@@ -1,13 +1,12 @@
 """How far a preparation is: images, rate, rate a core and time left, on stderr and to whoever watches."""
 
-import sys
 import time
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from gan_distributed import command
 
 _EVERY_S = 10.0
-_EVERY_TERMINAL_S = 0.2
 
 
 class Advance(NamedTuple):
@@ -29,15 +28,20 @@ class Watcher(Protocol):
 
 
 class Progress:
-    """Counts images and tells now and then; on a terminal in one line that is written over."""
+    """Counts images and tells now and then, or moves a bar (see `command.progress`)."""
 
-    def __init__(self, total: int, num_cores: int, watcher: Watcher | None = None) -> None:
-        self._total, self._num_cores, self._watcher = total, num_cores, watcher
+    def __init__(
+        self,
+        total: int,
+        num_cores: int,
+        watcher: Watcher | None = None,
+        bar: Callable[[float, str], None] | None = None,
+    ) -> None:
+        self._total, self._num_cores, self._watcher, self._bar = total, num_cores, watcher, bar
         if watcher is not None:
             watcher.expect(total)
         self._started = self._told = time.monotonic()
         self._done = 0
-        self._is_terminal = command.is_on_terminal()
 
     def add(self, more: Advance) -> None:
         """More is done."""
@@ -45,16 +49,16 @@ class Progress:
         if self._watcher is not None:
             self._watcher.advance(more, self._images_per_s())
         now = time.monotonic()
-        if more.num_images and now - self._told >= (_EVERY_TERMINAL_S if self._is_terminal else _EVERY_S):
+        if self._bar is not None:
+            self._bar(self._done, self._rate())
+        elif more.num_images and now - self._told >= _EVERY_S:
             self._told = now
             left_s = int((self._total - self._done) * (now - self._started) / self._done)
             left = f"{left_s // 3600}:{left_s // 60 % 60:02d}:{left_s % 60:02d} left"
-            self._tell(f"{self._done} of {self._total} images, {self._rate()}, {left}")
+            command.say(f"{self._done} of {self._total} images, {self._rate()}, {left}")
 
     def end(self) -> None:
         """Tell what it came to."""
-        if self._is_terminal:
-            sys.stderr.write("\r\033[K")
         seconds = time.monotonic() - self._started
         command.say(f"{self._done} images in {seconds:.1f} s, {self._rate()}")
 
@@ -64,10 +68,3 @@ class Progress:
 
     def _images_per_s(self) -> float:
         return self._done / max(time.monotonic() - self._started, 1e-9)
-
-    def _tell(self, line: str) -> None:
-        if self._is_terminal:
-            sys.stderr.write(f"\r\033[K{line}")
-            sys.stderr.flush()
-        else:
-            command.say(line)
