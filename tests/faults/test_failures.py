@@ -12,7 +12,7 @@ from gan_distributed.errors import TrainingError
 from gan_distributed.training.failures import SAME_STEP_LIMIT, Failure, FailureBudget
 from gan_distributed.training.mailbox import Ended, Mailbox
 from gan_distributed.training.outcome import Outcome
-from gan_distributed.training.worker import _Driver
+from gan_distributed.training.ray_worker import _Driver
 
 
 def failure_at(seen_images, kind="death", traceback=""):
