@@ -99,6 +99,11 @@ def _rates(
         raise InputError(
             f"nothing says how fast a worker is; give a measured --images-per-s, or --gpu NAME: {', '.join(gpus.GPUS)}"
         )
+    if config.model.is_own:
+        raise InputError(
+            f"model.family {config.model.family}: the work of your own networks is not counted; measure one "
+            "worker and give --images-per-s"
+        )
     from gan_distributed.deployment.step_work import step_work
 
     precision = known.precision(config.training.precision)

@@ -22,6 +22,7 @@ def data(tmp_path):
     return str(tmp_path / "data")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_prepare_train_kill_resume_stop_generate_in_a_bucket(tmp_path):
     """Everything in gs:// on a real server: folder of PNGs to pictures, through SIGKILL and SIGTERM."""

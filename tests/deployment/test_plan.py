@@ -126,7 +126,10 @@ def test_without_a_measured_rate_a_data_sheet_gives_a_range(monkeypatch):
         (["--images-per-s", "0", "--workers", "1"], "--images-per-s 0: give more than 0"),
         (["--workers", "8"], "a measured --images-per-s, or --gpu NAME: T4, V100, A10G, L4, "),
         (["--workers", "8", "--gpu", "H10"], "--gpu H10: no data sheet of it is here; known: T4, V100, A10G, L4, "),
-        (["--workers", "8", "--gpu", "T4"], "training.precision bf16; --set training.precision=float32"),
+        (
+            ["--workers", "8", "--gpu", "T4", "--set", "training.precision=bf16"],
+            "training.precision bf16; --set training.precision=float32",
+        ),
     ],
 )
 def test_wrong_input(monkeypatch, words, told):
