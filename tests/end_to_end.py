@@ -213,8 +213,10 @@ def _marked(mark: str) -> list[str]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            # Python's own tracker of resources ends with this process.
-            is_own = int(process.name) == os.getpid() or "resource_tracker" in words
+            # Python's own tracker of resources, and the server of warm processes, end with this process.
+            parent = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            helps = parent == os.getpid() and re.search("resource_tracker|forkserver", words)
+            is_own = int(process.name) == os.getpid() or helps
             if not is_own and words and f"{_MARK}={mark}".encode() in (process / "environ").read_bytes():
                 found.append(words[:100])
     return found
