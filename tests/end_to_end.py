@@ -20,7 +20,7 @@ from pathlib import Path
 from board import check_board, scraped
 from commands import Background, run
 from ray_head import BIN, RAY, Head, job_head, join
-from servers import free_port, gcs_server, get, prometheus
+from servers import free_port, gcs_server, get, prometheus, within
 
 RUN, DATA = "gs://bucket/runs/e2e", "gs://bucket/data"
 RECIPE = str(Path(__file__).parents[1] / "jobs" / "demo.yaml")
@@ -199,8 +199,9 @@ def the_use(place: Place, steps: Steps) -> None:
 @contextlib.contextmanager
 def nothing_left(steps: Steps) -> Iterator[None]:
     """Whatever was started in the block must be gone after it: all of it knows the mark."""
-    os.environ[_MARK] = mark = uuid.uuid4().hex
-    yield
+    mark = uuid.uuid4().hex
+    with within({_MARK: mark}):
+        yield
     deadline = time.monotonic() + 60
     while (left := _marked(mark)) and time.monotonic() < deadline:
         time.sleep(0.2)
