@@ -10,6 +10,7 @@ from gan_distributed.generate import generate
 from gan_distributed.inspect import inspect
 from gan_distributed.plan import plan
 from gan_distributed.prepare import prepare
+from gan_distributed.project import project
 from gan_distributed.report import report
 from gan_distributed.runs import runs
 from gan_distributed.submit import submit
@@ -24,7 +25,9 @@ def schema() -> None:
     print(json.dumps(Config.model_json_schema(), indent=1))
 
 
-VERBS = (prepare, train, sweep, evaluate, generate, export, report, inspect, runs, bench_data, submit, plan, schema)
+VERBS = (
+    prepare, train, sweep, evaluate, generate, project, export, report, inspect, runs, bench_data, submit, plan, schema,
+)  # fmt: skip
 WORKFLOW = """Train GANs on images, on one core or a cluster of GPUs. From images to images in four steps:
 
 \b

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan_distributed import command
 from gan_distributed.data import storage
+from gan_distributed.errors import InputError
 
 if TYPE_CHECKING:
     from gan_distributed.pictures.images import Images
@@ -62,6 +63,23 @@ class Generator:
         selection = Selection(seed, num, label=parse_label(self._trained, label))
         made = self._maker.make(selection.subjects(num, self.num_classes), parse_truncation(truncation))
         return stacked([row for _, row in made], self._trained.images, self.num_classes)
+
+    def at(self, latents: Any, label: int | str | None = None) -> "Images":
+        """Images of latents, numbers [num, latent_dim], all of one class, 0 where none is given; uint8 [num, H, W, C].
+
+        What `project` found makes `projected.png`: at(numpy.load("z.npy")[None], label). Raises InputError.
+        """
+        import torch
+
+        from gan_distributed.pictures.images import stacked
+        from gan_distributed.pictures.subjects import parse_label
+
+        numbers = torch.as_tensor(latents, dtype=torch.float64)
+        if numbers.ndim != 2 or numbers.shape[1] != self._maker.latent_dim:
+            raise InputError(f"latents of shape {list(numbers.shape)}: give [num, {self._maker.latent_dim}]")
+        labels = [parse_label(self._trained, label) or 0] * len(numbers)
+        rows = list(self._maker.rows(numbers, labels)) if len(numbers) else []
+        return stacked(rows, self._trained.images, self.num_classes)
 
     def __repr__(self) -> str:
         """What it makes, in a line."""
@@ -134,6 +152,17 @@ def evaluate(source: str, data: str, *, raw: bool = False, **options: Any) -> li
 
     with _as_guest():
         return take_scores(source, data, options, [], raw=raw)[1]
+
+
+def project(source: str, image: str, out: str, **options: Any) -> dict[str, Any]:
+    """Find the latent whose image is nearest to an image; returns what OUT/project.json says.
+
+    options: those of the command. Raises GanError.
+    """
+    from gan_distributed.project import search_latent
+
+    with _as_guest():
+        return search_latent(source, image, out, **options)
 
 
 @contextlib.contextmanager

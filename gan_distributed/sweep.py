@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gan_distributed import command, terminal
-from gan_distributed.errors import InputError, TrainingError
+from gan_distributed.errors import InputError, StorageError, TrainingError
 from gan_distributed.training.stop_signals import StopSignals
 
 if TYPE_CHECKING:
@@ -94,17 +94,22 @@ def _train(
         nonlocal num_ended
         num_ended += end.kind != "interrupted"
         trial = left[end.number]
-        record.add(trial, end)
-        command.say(f"[{num_ended}/{len(before)}] {standing_of(trial, planned.metric, record).line()}")
+        try:
+            record.add(trial, end)
+            told = standing_of(trial, planned.metric, record).line()
+        except StorageError as error:
+            told = f"{trial.name} {end.kind}; {error}"
+        command.say(f"[{num_ended}/{len(before)}] {told}")
 
     holder = lease.acquire(planned.folder, uuid.uuid4().hex)
     with contextlib.ExitStack() as stack:
         stack.callback(holder.release)
-        record.begin()
+        record.write()
         # Ray and Tune take seconds to import.
         from gan_distributed.sweeping.tuning import run_trials
 
         run_trials(assignments, past, rungs, signals, tell)
+        record.write()
     return signals.exit_code() if signals.requested() else 0
 
 

@@ -74,6 +74,9 @@ class MetricsConfig(Section):
     phase_times: bool = Field(False, description="measure where the time of steps goes; --profile")
     trace: bool = Field(False, description="write a Chrome trace of some steps into the run's folder; --trace")
     tensorboard: bool = Field(False, description="TensorBoard event files beside the run's own records")
+    wandb: Annotated[str, Field(pattern=r"^[^/\\#?%:\s]+(/[^/\\#?%:\s]+)?$")] | None = Field(
+        None, description="project, or entity/project, at Weights & Biases that is told of the run; null: none"
+    )
 
 
 class ClusterConfig(Section):

@@ -48,38 +48,43 @@ def circle(keys: Tensor, steps: int) -> Tensor:
     return strips(torch.cat([keys, keys[:1]]), steps)[:, :-1].flatten(0, 1)
 
 
-def write_animation(url: str, frames: Iterable[Rows], side: int, frames_per_s: int) -> None:
-    """A .gif or .mp4 of frames, uint8 [H, W, C], enlarged so that they can be seen; side: theirs in pixels."""
+def write_animation(url: str, frames: Iterable[Rows], side: int, frames_per_s: int, note: str | None = None) -> None:
+    """A .gif or .mp4 of frames, uint8 [H, W, C], enlarged so that they can be seen.
+
+    side: theirs in pixels.   note: the file's comment.
+    """
     scale = max(1, _SEEN_SIDE // side)
     large = (enlarged(frame, scale) for frame in frames)
     if url.endswith(".gif"):
-        storage.write(url, _gif(large, frames_per_s))
+        storage.write(url, _gif(large, frames_per_s, note))
     else:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "frames.mp4"
-            _encode_mp4(path, large, frames_per_s)
+            _encode_mp4(path, large, frames_per_s, note)
             storage.write_file(url, path)
 
 
 def check_animation(url: str) -> None:
     """Raise InputError where the program for it is missing."""
     if url.endswith(".mp4") and shutil.which("ffmpeg") is None:
-        raise InputError(f"{url}: MP4 needs the program ffmpeg, which is not there; install it, or name a .gif")
+        raise InputError(f"{url}: MP4 needs the program ffmpeg, which is not there; install it, or take GIF")
 
 
-def _gif(frames: Iterator[Rows], frames_per_s: int) -> bytes:
+def _gif(frames: Iterator[Rows], frames_per_s: int, note: str | None) -> bytes:
     images = (Image.fromarray(frame[:, :, 0] if frame.shape[2] == 1 else frame) for frame in frames)
     file = io.BytesIO()
     first = next(images)
-    first.save(file, "GIF", save_all=True, append_images=images, duration=1000 // frames_per_s, loop=0)
+    told = {} if note is None else {"comment": note.encode()}
+    first.save(file, "GIF", save_all=True, append_images=images, duration=1000 // frames_per_s, loop=0, **told)
     return file.getvalue()
 
 
-def _encode_mp4(path: Path, frames: Iterator[Rows], frames_per_s: int) -> None:
+def _encode_mp4(path: Path, frames: Iterator[Rows], frames_per_s: int, note: str | None) -> None:
     first = next(frames)
     height, width, channels = first.shape
     raw = ["-f", "rawvideo", "-pix_fmt", "gray" if channels == 1 else "rgb24", "-s", f"{width}x{height}"]
-    coded = ["-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)]
+    metadata = [] if note is None else ["-metadata", f"comment={note}"]
+    coded = ["-pix_fmt", "yuv420p", "-movflags", "+faststart", *metadata, str(path)]
     words = ["ffmpeg", "-y", "-loglevel", "error", *raw, "-r", str(frames_per_s), "-i", "-", *coded]
     with tempfile.TemporaryFile() as told:
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stderr=told)

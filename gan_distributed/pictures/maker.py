@@ -21,7 +21,7 @@ _MOST_IMAGES, _MOST_PIXELS = 64, 2**19
 
 
 class Maker:
-    """A trained generator on a device; memory is that of one batch.
+    """A trained generator on a device; memory is that of one batch. Its weights take no gradients.
 
     device: None for the GPU where there is one.   fast: in float32, where a pixel may be off by a level.
     """
@@ -30,8 +30,8 @@ class Maker:
         self._device = _device(device)
         dtype = torch.float32 if fast else torch.float64
         # Whoever has the generator keeps it as it is.
-        self._generator = copy.deepcopy(trained.generator).to(self._device, dtype)
-        self._latent_dim = trained.config.model.latent_dim
+        self.generator = copy.deepcopy(trained.generator).to(self._device, dtype).requires_grad_(False)
+        self.latent_dim = trained.config.model.latent_dim
         self.batch_size = max(1, min(_MOST_IMAGES, _MOST_PIXELS // trained.images.resolution**2))
 
     @property
@@ -51,12 +51,12 @@ class Maker:
         parts = []
         for seed, group in itertools.groupby(subjects, key=lambda subject: subject.seed):
             numbers = torch.tensor([subject.number for subject in group])
-            parts.append(latents_at(seed, numbers, self._latent_dim, truncation))
+            parts.append(latents_at(seed, numbers, self.latent_dim, truncation))
         return torch.cat(parts)
 
     def rows(self, latents: Tensor, labels: list[int]) -> Rows:
         """Images of latents, [N, latent_dim], of any number; uint8 [N, H, W, C]."""
-        return generate_rows(self._generator, latents, torch.tensor(labels), self.batch_size)
+        return generate_rows(self.generator, latents, torch.tensor(labels), self.batch_size)
 
 
 def _device(name: str | None) -> torch.device:

@@ -10,10 +10,13 @@ _FONT_SIZE = 12
 _WHITE = 255
 
 
-def encode_table(cells: Rows, row_names: list[str], column_names: list[str], scale: int = 1) -> bytes:
+def encode_table(
+    cells: Rows, row_names: list[str], column_names: list[str], scale: int = 1, note: str | None = None
+) -> bytes:
     """PNG of a table on white.
 
     cells: uint8 [rows, columns, H, W, C].   names: one each, or none.   scale: pixels a side that a pixel becomes.
+    note: the file's description.
     """
     cells = enlarged(cells, scale)
     num_rows, num_columns, height, width, channels = cells.shape
@@ -34,7 +37,7 @@ def encode_table(cells: Rows, row_names: list[str], column_names: list[str], sca
     for column, name in enumerate(column_names):
         middle = left + column * (width + GAP) + width // 2
         draw.text((middle, top // 2), name, fill=0, font=font, anchor="mm")
-    return encode_png(np.asarray(image).reshape(canvas.shape))
+    return encode_png(np.asarray(image).reshape(canvas.shape), note)
 
 
 def enlarged(images: Rows, scale: int) -> Rows:

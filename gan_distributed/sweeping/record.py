@@ -33,17 +33,14 @@ class Record:
         """What is noted of a trial: status, seen_images, error; empty where it never ended."""
         return self._trials.get(trial.name, {})
 
-    def begin(self) -> None:
-        """Write what the sweep is."""
-        self._write()
-
     def add(self, trial: Trial, end: End) -> None:
-        """Note how a trial ended."""
+        """Note how a trial ended. Raises StorageError; the next call writes it, too."""
         noted = {"status": end.kind, "seen_images": end.seen_images, "error": end.error}
         self._trials[trial.name] = {"values": trial.values, **noted}
-        self._write()
+        self.write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write what the sweep is, and all that is noted. Raises StorageError."""
         storage.write(self._url, json.dumps({**self._about, "trials": self._trials}, indent=1).encode())
 
     def _check(self, found: dict[str, Any]) -> None:

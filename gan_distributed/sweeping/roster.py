@@ -18,6 +18,7 @@ class Roster:
     """Trials by number."""
 
     def __init__(self) -> None:
+        self._has_begun = False
         self._at_work: set[int] = set()
         self._poor: set[int] = set()
         self._is_over = False
@@ -25,6 +26,7 @@ class Roster:
 
     def begin(self, number: int) -> None:
         """A trial starts, perhaps again."""
+        self._has_begun = True
         self._at_work.add(number)
 
     def is_to_end(self, number: int) -> bool:
@@ -49,6 +51,10 @@ class Roster:
     def failed(self, number: int, error: str) -> None:
         """A trial cannot go on."""
         self._leave(End(number, "failed", 0, error))
+
+    def has_begun(self) -> bool:
+        """Whether any trial started."""
+        return self._has_begun
 
     def num_at_work(self) -> int:
         """Trials that started and did not end."""

@@ -1,5 +1,6 @@
 """How the trials of a sweep stand, from their runs and the sweep's record: the best one first."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,11 @@ class Standing:
         return best_record(self.scores) if self.scores else None
 
     @property
+    def score(self) -> float | None:
+        """The best one; None where there is none that is a number."""
+        return None if self.best is None or math.isnan(self.best["value"]) else float(self.best["value"])
+
+    @property
     def history(self) -> list[tuple[float, float]]:
         """Kimg and score of each round."""
         return [(score["seen_images"] / 1000, score["value"]) for score in self.scores]
@@ -48,7 +54,7 @@ class Standing:
             "values": self.trial.values,
             "status": self.status,
             "seen_images": self.seen_images,
-            "score": None if best is None else best["value"],
+            "score": self.score,
             "score_seen_images": None if best is None else best["seen_images"],
             "error": self.error,
         }
@@ -61,9 +67,7 @@ def standings(sweep: Sweep, record: Record) -> list[Standing]:
     sign = 1 if METRICS[sweep.metric].lower_is_better else -1
 
     def place(one: Standing) -> tuple[bool, float]:
-        # A score that is no number compares with nothing.
-        is_none = one.best is None or one.best["value"] != one.best["value"]
-        return (True, 0.0) if is_none or one.best is None else (False, sign * one.best["value"])
+        return one.score is None, 0.0 if one.score is None else sign * one.score
 
     return sorted(found, key=place)
 

@@ -6,6 +6,7 @@ What is worth keeping of a trial is in its run; Tune's own notes are thrown away
 import logging
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +29,7 @@ from gan_distributed.training.stop_signals import NO_LAST_CHECKPOINT, StopSignal
 from gan_distributed.training.worker import Assignment
 
 _POLL_S = 0.2
+_LONG_S = 60.0
 # After the trials' own grace: how long Tune has to end them.
 _FAREWELL_S = 15.0
 
@@ -65,6 +67,8 @@ def run_trials(
                 name="sweep",
                 storage_path=scratch,
                 stop=_Stopper(signals, roster, config.cluster.stop_grace_s),
+                # A trial keeps its own.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=config.cluster.max_failures),
                 verbose=0,
             ),
@@ -141,14 +145,20 @@ def _watch(
     fit = FitThread(tuner)
     deadline = None
     is_alive = True
+    waiting = threading.Timer(_LONG_S, _tell_waiting, (roster,))
+    waiting.daemon = True
+    waiting.start()
     while is_alive and (deadline is None or time.monotonic() < deadline):
         time.sleep(_POLL_S)
         is_alive = fit.is_alive()
         if signals.requested() and deadline is None:
             deadline = time.monotonic() + grace_s + _FAREWELL_S
         for end in _ask(roster.take_ends):
-            left.discard(end.number)
-            tell(end)
+            # One whose process died after its end is started again, and ends again.
+            if end.number in left:
+                left.discard(end.number)
+                tell(end)
+    waiting.cancel()
     if signals.requested():
         if unsaved := _ask(roster.num_at_work):
             command.say(f"{unsaved} trials: {NO_LAST_CHECKPOINT}")
@@ -161,6 +171,11 @@ def _watch(
                 tell(End(number, "failed", 0, last_line(result.error)))
     if left:
         raise TrainingError(f"{len(left)} trials ended without a result: {fit.told() or 'no error was reported'}")
+
+
+def _tell_waiting(roster: Any) -> None:
+    if not ray.get(roster.has_begun.remote()):
+        command.say("no trial has begun yet: the machine is busy, or no node has room for one; waiting")
 
 
 def _ask(method: Any) -> Any:

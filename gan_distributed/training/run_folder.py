@@ -72,6 +72,11 @@ class RunFolder:
         """Folder of TensorBoard's event files."""
         return storage.join(self.url, "tensorboard")
 
+    @property
+    def wandb_url(self) -> str:
+        """Which run of Weights & Biases is told of this one."""
+        return storage.join(self.url, "wandb.json")
+
     def rollback_url(self, number: int) -> str:
         """The record of one return to an older checkpoint."""
         return storage.join(self.url, "rollbacks", f"{number:06d}.json")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
 from gan_distributed.models.networks import rows_from_images
@@ -71,8 +72,11 @@ def encode_grid(rows: Rows, num_classes: int) -> bytes:
     return encode_png(canvas)
 
 
-def encode_png(image: Rows) -> bytes:
-    """PNG of one image, uint8 [H, W, C]."""
+def encode_png(image: Rows, note: str | None = None) -> bytes:
+    """PNG of one image, uint8 [H, W, C]. note: what programs show as the file's description."""
     file = io.BytesIO()
-    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, format="PNG")
+    text = PngInfo()
+    if note is not None:
+        text.add_text("Description", note)
+    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, format="PNG", pnginfo=text)
     return file.getvalue()

@@ -5,7 +5,6 @@ in which TensorBoard reads a folder. The step of an event is the images seen.
 """
 
 import io
-import math
 import struct
 import time
 from typing import Any
@@ -14,13 +13,12 @@ import crc32c
 from PIL import Image
 
 from gan_distributed.data import storage
+from gan_distributed.training.curves import score_curves, tick_curves
 from gan_distributed.training.run_folder import RunFolder
-from gan_distributed.training.step import STATISTICS
 
 # So long are events gathered for one file.
 _GATHER_S = 60.0
 _MOST_BYTES = 8 << 20
-_OF_TICKS = (*STATISTICS, "images_per_s", "data_wait_s", "skipped_steps", "augment_probability", "world_size")
 
 
 class TensorBoard:
@@ -37,15 +35,13 @@ class TensorBoard:
 
     def tick(self, record: dict[str, Any]) -> None:
         """The numbers of a tick; then a file, where it is time for one."""
-        values = {f"train/{name}": record[name] for name in _OF_TICKS if math.isfinite(record[name])}
-        self._add(record["seen_images"], summary=_scalars(values), when=record["time"])
+        self._add(record["seen_images"], summary=_scalars(tick_curves(record)), when=record["time"])
         if time.monotonic() - self._written > _GATHER_S or self._num_bytes > _MOST_BYTES:
             self.close()
 
     def scores(self, seen_images: int, values: dict[str, float]) -> None:
         """Scores by metric."""
-        finite = {f"score/{metric}": value for metric, value in values.items() if math.isfinite(value)}
-        self._add(seen_images, summary=_scalars(finite))
+        self._add(seen_images, summary=_scalars(score_curves(values)))
 
     def grid(self, seen_images: int, png: bytes) -> None:
         """A grid of samples."""

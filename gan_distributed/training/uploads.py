@@ -15,9 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 class Uploads:
-    """One thread that writes in the order of the calls."""
+    """One thread that writes in the order of the calls. place: what it writes to, for what is said."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: str = "the store") -> None:
+        self._place = place
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._closing = False
@@ -37,10 +38,12 @@ class Uploads:
             self._changed.notify()
         if full and not self._given_up:
             self._given_up = True
-            logger.warning("the store is behind: the oldest of %d pictures and records are given up", _MOST_WAITING)
+            logger.warning(
+                "%s is behind: the oldest of %d pictures and records are given up", self._place, _MOST_WAITING
+            )
 
-    def close(self, timeout_s: float = _CLOSE_S) -> None:
-        """Write what waits, for so long at most."""
+    def close(self, timeout_s: float = _CLOSE_S) -> bool:
+        """Write what waits, for so long at most; returns whether that was enough."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -49,7 +52,8 @@ class Uploads:
             left = len(self._waiting)
             self._waiting.clear()
         if left:
-            logger.warning("%d pictures and records were not written within %.0f s", left, timeout_s)
+            logger.warning("%d pictures and records were not written to %s within %.0f s", left, self._place, timeout_s)
+        return not self._thread.is_alive()
 
     def _next(self) -> tuple[Callable[..., None], tuple[Any, ...]] | None:
         with self._changed:

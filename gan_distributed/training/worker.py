@@ -210,7 +210,7 @@ def _scribe(
     first = functools.partial(archive.take_over, state.saved_seen_images, clock_of_best(state.best_score))
     writer = CheckpointWriter(archive.commit, archive.tidy, config.checkpoint.write_timeout_s, first)
     try:
-        sinks = open_sinks(config.metrics, run, holder.attempt, state.seen_images)
+        sinks = open_sinks(config, run, holder.attempt, state.seen_images)
         yield Scribe(run, holder.attempt, holder.check_known, writer, Recorder(run, holder.attempt), link.say, sinks)
     finally:
         writer.close()
