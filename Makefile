@@ -1,5 +1,5 @@
 # make demo: the whole job on the built-in images.   make test: every check.   make slow: the long checks as well.
-# make chaos: ten minutes of random faults.   make e2e: the job on a cluster, with bucket and Prometheus, on this machine.
+# make chaos: ten minutes of random faults.   make e2e: submitted to a cluster, with bucket and Prometheus, on this machine.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,7 +40,7 @@ chaos: $(STAMP)
 
 e2e: $(STAMP)
 	tests/install_prometheus.sh
-	PYTHONPATH=tests:tests/faults $(BIN)/python -m end_to_end
+	PYTHONPATH=tests $(BIN)/python -m end_to_end
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

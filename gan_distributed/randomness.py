@@ -169,7 +169,10 @@ def mix_tensor(values: "torch.Tensor") -> "torch.Tensor":
 
 
 def _from_tensor(values: "torch.Tensor") -> Any:
-    return values.numpy() if values.device.type == "cpu" else values
+    import torch
+
+    # Tensors without values, in which work is counted, are of a class of their own.
+    return values.numpy() if values.device.type == "cpu" and type(values) is torch.Tensor else values
 
 
 def _to_tensor(values: Any) -> "torch.Tensor":

@@ -79,10 +79,11 @@ def submit(
     if ray is not None:
         config = with_absolute_places(config)
     if prepare is not None:
-        words, files = prepare_words(config, prepare, resolution, sees_disk=ray is not None), {}
+        words, files = prepare_words(config, prepare, resolution, in_pods=ray is None), {}
     else:
         place = RECIPE_FILE if ray is not None else f"{CONFIG_FOLDER}/{RECIPE_FILE}"
-        words, files = train_words(config, place, run, ranks, set_ or []), {RECIPE_FILE: text}
+        words = train_words(config, place, run, ranks, set_ or [], in_pods=ray is None)
+        files = {RECIPE_FILE: text}
         for line in advice(config, ranks, use_gpu=gpus > 0):
             command.say(line)
     job = Job(

@@ -4,6 +4,7 @@ import json
 import time
 import urllib.parse
 from pathlib import Path
+from typing import Literal
 
 from servers import get
 
@@ -35,9 +36,10 @@ def put_in(expression: str) -> str:
     return expression
 
 
-def check_board(server: str) -> int:
-    """Each panel's queries have data, but for those of panels that have none here; how many have."""
-    asked = [query for title, found in queries().items() if title not in WITHOUT_DATA for query in found]
+def check_board(server: str, part: Literal["preparing", "training"]) -> int:
+    """Each panel's queries on a part of the work have data, but for those of panels that have none; how many have."""
+    filled = [query for title, found in queries().items() if title not in WITHOUT_DATA for query in found]
+    asked = [query for query in filled if ("gan_prepare_" in query) == (part == "preparing")]
     scraped(server, asked)
     return len(asked)
 

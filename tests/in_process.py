@@ -12,7 +12,7 @@ from commands import TINY, recipe
 from gan_distributed.config import load_config, parse_overrides
 from gan_distributed.data.manifest import load_manifest
 from gan_distributed.train import train
-from gan_distributed.training.loop import Outcome
+from gan_distributed.training.outcome import Outcome
 from gan_distributed.training.worker import Assignment, Link, run_rank
 from gan_distributed.training.world import World
 

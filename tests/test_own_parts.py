@@ -13,14 +13,16 @@ from PIL import Image
 
 from gan_distributed.config import load_config
 from gan_distributed.config.own import folder_of, load_own
-from gan_distributed.errors import ConfigError
+from gan_distributed.errors import ConfigError, InputError
 from gan_distributed.evaluate import evaluate
 from gan_distributed.export import export
 from gan_distributed.generate import generate
 from gan_distributed.models.family import Family
 from gan_distributed.models.networks import ImageSpec, build_generator
+from gan_distributed.plan import plan
 from gan_distributed.training.own_parts import check_own_parts
 
+JOBS = Path(__file__).parent.parent / "jobs"
 PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
 FAMILY, LOSS = (block.split("```")[0] for block in PAGE.split("```python\n")[1:])
 SETTINGS = ["model.family=my_family:family", "model.options={width: 8}", "loss.name=my_loss:loss"]
@@ -40,6 +42,14 @@ def folder(tmp_path_factory):
 def spec(folder: Path, **settings) -> tuple:
     config = load_config(None, {"model.family": "my_family:family", "model.latent_dim": 8} | settings)
     return config, ImageSpec(32, 1, 3)
+
+
+def test_a_plan_for_networks_of_ones_own_wants_a_measured_rate(folder, capsys):
+    words = {"recipe": str(JOBS / "demo.yaml"), "workers": 1, "set_": SETTINGS[:2]}
+    plan(**words, images_per_s=100.0)
+    assert "1 x worker" in capsys.readouterr().out
+    with pytest.raises(InputError, match="my_family:family: the work of your own networks is not counted"):
+        plan(**words, gpu="L4")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import gzip
 import pickle
+import re
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +27,26 @@ NARROW = [
     "metrics.port=null",
     "metrics.controller_port=null",
 ]
+
+
+CLUSTER = [name for name, path in JOBS.items() if re.search(r"^# .*--workers [2-9]", path.read_text(), re.MULTILINE)]
+
+
+@pytest.mark.parametrize("name", CLUSTER)
+def test_a_recipe_for_a_cluster_says_what_it_was_designed_for(name):
+    """Batch, GPUs, rates, schedule and length, as they are configured."""
+    text = JOBS[name].read_text()
+    config = load_config(str(JOBS[name]), {})
+    said = re.search(r"^# Designed for: (batch (\d+) on (\d+) GPUs \((\d+) each\).*)$", text, re.MULTILINE)
+    batch, gpus, each = map(int, said.groups()[1:])
+    assert batch == config.training.batch_size == gpus * each
+    assert f"--workers {gpus}" in text
+    assert said[1].endswith(f" {config.training.total_kimg:,.0f} kimg.")
+    for lr in (config.optimizer.generator.lr, config.optimizer.discriminator.lr):
+        written = [lr] if isinstance(lr, float) else [lr.start, lr.end]
+        assert {f"{one:.0e}".replace("e-0", "e-") for one in written} <= set(re.findall(r"\de-\d", said[1]))
+        assert ("constant" in said[1]) == isinstance(lr, float)
+        assert ("half a cosine" in said[1]) == (not isinstance(lr, float) and lr.shape == "cosine")
 
 
 @cache

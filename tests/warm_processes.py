@@ -15,6 +15,8 @@ from pathlib import Path
 _IMPORTED = [
     "pytest",
     "torch._dynamo",
+    # Before gcsfs, which reads at its import what this one sets.
+    "gan_distributed.data.storage",
     "gcsfs",
     "gan_distributed.training.cluster",
     "gan_distributed.evaluation.scorer",

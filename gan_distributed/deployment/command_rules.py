@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gan_distributed.config import Config, parse_config, parse_overrides
 from gan_distributed.deployment.groups import Document, Group
 from gan_distributed.deployment.job import CONFIG_FOLDER
+from gan_distributed.deployment.pods import DRIVER_METRICS_PORT, RANK_METRICS_PORT
 from gan_distributed.deployment.quantities import bytes_of
 from gan_distributed.errors import ConfigError
 
@@ -29,6 +30,7 @@ def command_violations(entrypoint: str, groups: list[Group], documents: list[Doc
             yield from _shared_place(key, options[key], groups)
     if "gan_distributed.prepare" in words:
         yield from _shared_place("DEST", words[words.index("gan_distributed.prepare") + 2], groups)
+        yield from _port("--metrics-port", options.get("--metrics-port"), DRIVER_METRICS_PORT)
     if "gan_distributed.train" not in words:
         return
     try:
@@ -39,6 +41,8 @@ def command_violations(entrypoint: str, groups: list[Group], documents: list[Doc
     yield from _ranks(options, config, groups)
     if config is not None:
         yield from _fits(config, groups)
+        yield from _port("metrics.controller_port", config.metrics.controller_port, DRIVER_METRICS_PORT)
+        yield from _port("metrics.port", config.metrics.port, RANK_METRICS_PORT)
 
 
 def _options(words: list[str]) -> dict[str, str]:
@@ -51,6 +55,12 @@ def _shared_place(option: str, url: str, groups: list[Group]) -> Iterator[str]:
         yield f"{option} {url}: memory:// lives in one process; give a bucket"
     elif "://" not in url and not all("persistentVolumeClaim" in (group.volume(url) or {}) for group in groups):
         yield f"{option} {url}: each pod has a disk of its own; give a bucket, or a volume that all of them claim"
+
+
+def _port(option: str, port: int | str | None, named: int) -> Iterator[str]:
+    """What a process serves must be what the pods name, by which it is scraped."""
+    if port is not None and str(port) != str(named):
+        yield f"{option} {port}: the pods name {named}, each has all ports to itself; leave it at that, or at null"
 
 
 def _recipe(words: list[str], documents: list[Document]) -> Config | None:

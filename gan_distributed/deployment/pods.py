@@ -88,6 +88,8 @@ def _ray_pod(
 ) -> Document:
     environment = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(job.deadlines.drain), **environment}
     environment |= {"HOME": HOME, "RAY_USAGE_STATS_ENABLED": "0", "RAY_metric_cardinality_level": "low"}
+    # An object an event, as collectors of logs read them.
+    environment["GAN_DISTRIBUTED_LOG_FORMAT"] = "json"
     mounts = {"shm": "/dev/shm", "tmp": "/tmp", "home": HOME}  # noqa: S108 - Ray's sockets and logs
     volumes: list[Document] = [
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{size.shm_gib}Gi"}},

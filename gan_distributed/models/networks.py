@@ -42,9 +42,12 @@ def build_discriminator(config: ModelConfig, images: ImageSpec, seed: int) -> nn
 
 def empty_generator(config: ModelConfig, images: ImageSpec) -> nn.Module:
     """The generator on the CPU in float32, without weights of its own: for those that are there already."""
-    if config.is_own:
-        return _built("generator", config, images, 0)
-    return _shapes("generator", find_family(config, images), config, images)
+    return _empty("generator", config, images)
+
+
+def empty_discriminator(config: ModelConfig, images: ImageSpec) -> nn.Module:
+    """The discriminator, likewise."""
+    return _empty("discriminator", config, images)
 
 
 def num_parameters(config: ModelConfig, images: ImageSpec) -> tuple[int, int]:
@@ -80,6 +83,12 @@ def _built(name: str, config: ModelConfig, images: ImageSpec, seed: int) -> nn.M
     if family.initialize is not None:
         family.initialize(network, seed, name)
     return network
+
+
+def _empty(name: str, config: ModelConfig, images: ImageSpec) -> nn.Module:
+    if config.is_own:
+        return _built(name, config, images, 0)
+    return _shapes(name, find_family(config, images), config, images)
 
 
 def _counted(name: str, config: ModelConfig, images: ImageSpec) -> nn.Module:

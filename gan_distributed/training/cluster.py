@@ -16,9 +16,9 @@ from gan_distributed.config import Config
 from gan_distributed.errors import InputError, TrainingError
 from gan_distributed.training import lease
 from gan_distributed.training.layout import Layout, layout_of, local_cpus, tell_layout, usable_cores
-from gan_distributed.training.loop import Outcome
 from gan_distributed.training.mailbox import Deadlines, Ended, Mailbox, Posted, View
 from gan_distributed.training.metrics import ControllerMetrics
+from gan_distributed.training.outcome import Outcome
 from gan_distributed.training.ray_worker import run_in_ray
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.stop_signals import NO_LAST_CHECKPOINT

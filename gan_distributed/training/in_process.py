@@ -11,9 +11,9 @@ import torch
 from gan_distributed import command
 from gan_distributed.training.layout import usable_cores
 from gan_distributed.training.link import Link, unheard
-from gan_distributed.training.loop import Outcome
 from gan_distributed.training.mailbox import View
 from gan_distributed.training.metrics import ControllerMetrics
+from gan_distributed.training.outcome import Outcome
 from gan_distributed.training.stall import StallWatch
 from gan_distributed.training.worker import Assignment, run_rank
 from gan_distributed.training.world import World

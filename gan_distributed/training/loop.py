@@ -3,7 +3,6 @@ an attempt and the first after a resume are the same. Decides nothing alone: eve
 """
 
 import time
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from gan_distributed.config import Config
@@ -14,6 +13,7 @@ from gan_distributed.training.feed import Feed
 from gan_distributed.training.hardware import device_name
 from gan_distributed.training.link import Link
 from gan_distributed.training.metrics import WorkerMetrics
+from gan_distributed.training.outcome import Outcome
 from gan_distributed.training.records import progress_line
 from gan_distributed.training.samples import encode_grid, fixed_latents, generate_rows, grid_labels
 from gan_distributed.training.saving import Saving, Scribe
@@ -28,16 +28,6 @@ from gan_distributed.training.uploads import Uploads
 from gan_distributed.training.world import World
 
 _FLUSH_S = 15.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an attempt ended, equal on all ranks."""
-
-    kind: Literal["done", "stopped"]
-    seen_images: int
-    record: dict[str, Any]
-    last_grid: str | None
 
 
 class Loop:

@@ -11,7 +11,7 @@ from gan_distributed.training.mailbox import View
 from gan_distributed.training.timing import PHASES
 
 if TYPE_CHECKING:
-    from gan_distributed.training.loop import Outcome
+    from gan_distributed.training.outcome import Outcome
 
 _STEP_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _NETWORKS, _KINDS = ("generator", "discriminator"), ("real", "fake")

@@ -16,7 +16,7 @@ from gan_distributed import command
 from gan_distributed.errors import LeavingError
 from gan_distributed.training.failures import Failure
 from gan_distributed.training.link import Link
-from gan_distributed.training.loop import Outcome
+from gan_distributed.training.outcome import Outcome
 from gan_distributed.training.stall import StallWatch
 from gan_distributed.training.world import World
 

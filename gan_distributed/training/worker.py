@@ -24,8 +24,9 @@ from gan_distributed.training.collapse import CollapseError
 from gan_distributed.training.feed import page_locked, valid_batches
 from gan_distributed.training.fine_tuning import read_origin
 from gan_distributed.training.link import Link
-from gan_distributed.training.loop import Loop, Outcome
+from gan_distributed.training.loop import Loop
 from gan_distributed.training.metrics import WorkerMetrics
+from gan_distributed.training.outcome import Outcome
 from gan_distributed.training.precision import set_precision, with_precision
 from gan_distributed.training.records import Recorder, read_records
 from gan_distributed.training.retention import collect_orphans

@@ -14,7 +14,7 @@ import yaml
 from kubernetes_validate.utils import all_versions
 
 ROOT = Path(__file__).parents[2]
-VERSIONS = [version for version in all_versions() if tuple(map(int, version.split(".")[:2])) >= (1, 27)]
+VERSIONS = [version for version in dict.fromkeys(all_versions()) if tuple(map(int, version.split(".")[:2])) >= (1, 27)]
 # The oldest and the newest.
 SOME_VERSIONS = [VERSIONS[0], VERSIONS[-1]]
 _DEFINITION = "shared/research/kuberay_crd/ray.io_rayjobs.v1.7.0.yaml.gz"

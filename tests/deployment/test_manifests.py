@@ -67,6 +67,28 @@ def test_all_are_valid_in_every_version(version, variants):
         assert core_mistakes(documents, version) == []
 
 
+def test_what_watches_is_valid_and_finds_the_pods_of_every_variant(variants):
+    """k8s/monitoring, as kubectl makes it: the board whole, the alerts, and a monitor of ports that pods name."""
+    documents = kustomized(ROOT / "k8s" / "monitoring")
+    by_kind = {each["kind"]: each for each in documents}
+    assert sorted(by_kind) == ["ConfigMap", "PodMonitor", "PrometheusRule"]
+    board = by_kind["ConfigMap"]
+    for version in SOME_VERSIONS:
+        assert core_mistakes([board], version) == []
+    assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert board["data"] == {"gan-distributed.json": (ROOT / "k8s" / "monitoring" / "dashboard.json").read_text()}
+    assert by_kind["PrometheusRule"] == read("monitoring/alerts.yaml")[0]
+    monitor = by_kind["PodMonitor"]["spec"]
+    watched = [each["port"] for each in monitor["podMetricsEndpoints"]]
+    assert len(watched) == len(set(watched))
+    for made in [*map(read, FILES), *variants.values()]:
+        head, _, *workers = pods_of(made)
+        for pod in (head, *workers):
+            assert monitor["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+            served = {port["name"] for port in pod["spec"]["containers"][0]["ports"] if port["name"][:4] == "gan-"}
+            assert served <= set(watched)
+
+
 def test_the_spot_variant_is_what_submit_renders(monkeypatch, variants):
     monkeypatch.chdir(ROOT)
     words = next(words for place, words in made_by() if "train" in place)

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -96,16 +97,42 @@ def test_the_command_names_bottleneck_hours_and_what_was_not_measured(monkeypatc
     assert "20,000 kimg take" in printed
     assert "checkpoint.every_kimg=" in printed
     assert "not measured" in said
+    assert "data sheet" not in said
     assert "largest useful number of workers: 32" in said
     values = json.loads(planned(*words, "--json")[0])
     assert values["bottleneck"] == "compute and reduction"
+    assert values["is_measured"] is True
     assert values["hours"] == pytest.approx(20e6 / values["images_per_s"] / 3600 / values["goodput"])
 
 
+def test_without_a_measured_rate_a_data_sheet_gives_a_range(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = ["jobs/demo.yaml", "--channels", "1", "--workers", "2", "--price", "3"]
+    printed, said = planned(*words, "--gpu", "l4")
+    rates = re.search(r"not measured: a worker's ([\d,]+) to ([\d,]+) images/s are 20% to 60% of L4's data sheet", said)
+    assert "counted in bf16: an image takes" in said
+    assert re.search(r"56 kimg take \d+\.\d( to \d+\.\d)? hours, cost \d+\.\d+ to \d+\.\d+", printed)
+    values = json.loads(planned(*words, "--gpu", "L4", "--json")[0])
+    assert values["is_measured"] is False
+    for name, written in zip(("least", "most"), rates.groups(), strict=True):
+        assert values[name]["images_per_s_of_one_worker"] == pytest.approx(float(written.replace(",", "")), abs=1)
+
+
 @pytest.mark.parametrize(
-    ("words", "told"), [(["--workers", "65"], "feed at most 64"), (["--workers", "0"], "--workers 0: give more than 0")]
+    ("words", "told"),
+    [
+        (["--images-per-s", "1000", "--workers", "65"], "feed at most 64"),
+        (["--images-per-s", "1000", "--workers", "0"], "--workers 0: give more than 0"),
+        (["--images-per-s", "0", "--workers", "1"], "--images-per-s 0: give more than 0"),
+        (["--workers", "8"], "a measured --images-per-s, or --gpu NAME: T4, V100, A10G, L4, "),
+        (["--workers", "8", "--gpu", "H10"], "--gpu H10: no data sheet of it is here; known: T4, V100, A10G, L4, "),
+        (
+            ["--workers", "8", "--gpu", "T4", "--set", "training.precision=bf16"],
+            "training.precision bf16; --set training.precision=float32",
+        ),
+    ],
 )
 def test_wrong_input(monkeypatch, words, told):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(InputError, match=told):
-        planned("jobs/cifar10-r3gan.yaml", "--images-per-s", "1000", *words)
+    with pytest.raises(InputError, match=re.escape(told)):
+        planned("jobs/cifar10-r3gan.yaml", *words)

@@ -56,6 +56,10 @@ PLANTED = {
     "--workers must say": [(("spec", "entrypoint"), ENTRYPOINT.replace("--workers 8", ""))],
     "cluster.workers 3": [(("spec", "entrypoint"), ENTRYPOINT + " --set cluster.workers=3")],
     "is no loss": [(("spec", "entrypoint"), ENTRYPOINT + " --set loss.name=bse")],
+    "metrics.port 9500: the pods name 9400": [(("spec", "entrypoint"), ENTRYPOINT + " --set metrics.port=9500")],
+    "metrics.controller_port 9391: the pods": [
+        (("spec", "entrypoint"), ENTRYPOINT + " --set metrics.controller_port=9391")
+    ],
     "at most 47": [(("metadata", "name"), "x" * 48)],
     "from a letter on": [(("metadata", "name"), "1-run")],
 }

@@ -1,12 +1,13 @@
 """`submit` as a user calls it: options arrive where they belong, mistakes are one line and print nothing."""
 
+import itertools
 import shlex
 import string
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from kube import ROOT, ray_job_mistakes, ray_jobs
+from kube import ROOT, pods_of, ray_job_mistakes, ray_jobs
 from submitting import PLACES, RECIPE, submitted
 
 from gan_distributed.deployment.rules import violations
@@ -77,10 +78,38 @@ def test_prepare_is_a_job_of_its_own():
         "--metrics-port",
         "9390",
         "--metrics-linger",
-        "30",
+        "20",
     ]
     assert "nvidia.com/gpu" not in ended.stdout
     assert "ConfigMap" not in [each["kind"] for each in ended.documents]
+
+
+def linger_of(*words):
+    """How the command of a job says for how long it stays for a last scrape."""
+    entrypoint = words_of(submitted(RECIPE, *PLACES, *words))
+    return [" ".join(pair) for pair in itertools.pairwise(entrypoint) if "linger" in " ".join(pair)][-1]
+
+
+def test_jobs_stay_for_a_last_scrape_as_long_as_the_recipe_says_or_as_prometheus_takes():
+    assert linger_of() == "--set metrics.linger_s=20"
+    assert linger_of("--set", "metrics.linger_s=0") == "--set metrics.linger_s=0"
+    assert linger_of("--set", "metrics.linger_s=90") == "--set metrics.linger_s=90"
+    data = ["--prepare", "gs://bucket/raw.zip"]
+    assert linger_of(*data) == "--metrics-linger 20"
+    assert linger_of(*data, "--set", "metrics.linger_s=90") == "--metrics-linger 90"
+
+
+def test_a_data_job_tells_what_the_recipe_says_of_metrics():
+    data = ["--prepare", "gs://bucket/raw.zip"]
+    pushed = submitted(RECIPE, *PLACES, *data, "--set", "metrics.pushgateway=http://push:9091")
+    assert option(pushed, "--pushgateway") == "http://push:9091"
+    silent = words_of(submitted(RECIPE, *PLACES, *data, "--set", "metrics.controller_port=null"))
+    assert not [word for word in silent if "metrics" in word]
+
+
+def test_the_command_logs_for_machines_in_pods():
+    head = pods_of(submitted(RECIPE, *PLACES).documents)[0]
+    assert {"name": "GAN_DISTRIBUTED_LOG_FORMAT", "value": "json"} in head["spec"]["containers"][0]["env"]
 
 
 def test_dry_run_prints_no_documents():

@@ -5,8 +5,8 @@ import sys
 import pytest
 from commands import TINY, run
 from datasets import write_dataset
+from ray_head import job_head
 from servers import free_port
-from test_train_ray import job_head
 
 # At most one Ray at a time, however many processes share the tests.
 pytestmark = pytest.mark.xdist_group("ray")
@@ -23,15 +23,15 @@ def test_a_job_on_a_running_cluster(tmp_path):
     words += ["--run-id", "r", "--workers", "2", "--gpus-per-worker", "0"]
     for setting in TINY:
         words += ["--set", setting]
-    with job_head(tmp_path) as (head, _, environment):
-        address = environment.pop("RAY_API_SERVER_ADDRESS")
-        ended = run([*words, "--ray", address], **environment)
-        assert ended.returncode == 0, ended.stdout + ended.stderr + head.log()
+    with job_head(tmp_path) as head:
+        words += ["--ray", head.dashboard]
+        ended = run(words, **head.environment)
+        assert ended.returncode == 0, ended.stdout + ended.stderr + head.process.log()
         assert "done: 0.6 kimg" in ended.stdout
         assert ended.stdout.count("done: 0.6 kimg") == 1
         assert list((tmp_path / "runs" / "r" / "checkpoints").glob("*/COMMIT.json"))
         # A job that refuses its input ends with its own exit code, and its one line is in the log.
-        wrong = run([*words, "--data", str(tmp_path / "nothing"), "--ray", address], **environment)
+        wrong = run([*words, "--data", str(tmp_path / "nothing")], **head.environment)
         assert wrong.returncode == 2, wrong.stdout + wrong.stderr
         assert "Traceback" not in wrong.stdout + wrong.stderr
 

@@ -5,22 +5,17 @@ The head has no CPUs, so that workers live on the other nodes only. Nothing outs
 
 import contextlib
 import os
-import shutil
 import signal
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from commands import Background, descendants
+from ray_head import TOO_BUSY, join, short_folder
 from servers import within
 
 _STORE_BYTES = 100_000_000
-# Ray gives a node 30 s to start, which a busy machine may not keep; it raises a bare Exception then.
-_TOO_BUSY = "timed out during startup"
 
 
 @dataclass
@@ -44,18 +39,9 @@ class Nodes:
 
     def add_spot(self, num_cpus: int = 1) -> Background:
         """A node as a pod runs it: `ray start --block`, which SIGTERM drains."""
-        words = [str(Path(sys.executable).parent / "ray"), "start", f"--address={self.cluster.address}", "--block"]
-        words += [f"--num-cpus={num_cpus}", f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"]
-        while True:
-            node = Background(words, self.folder / f"node{len(self.spot)}.log", **self.environment)
-            self.spot.append(node)
-            while "Ray runtime started" not in node.log():
-                if node.process.poll() is not None:
-                    break
-                time.sleep(0.05)
-            else:
-                return node
-            assert _TOO_BUSY in node.log(), node.log()
+        log = self.folder / f"node{len(self.spot)}.log"
+        self.spot.append(join(self.cluster.address, log, num_cpus, self.environment))
+        return self.spot[-1]
 
     def drain(self, node: Background) -> None:
         """What the kubelet does when a spot machine is taken back."""
@@ -74,15 +60,13 @@ def nodes(drain_s: int = 12) -> Iterator[Nodes]:
     """A head without CPUs; nodes are added. drain_s: how long a drained node lives on."""
     from ray.cluster_utils import Cluster
 
-    # Sockets below the folder must have short paths.
-    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
-    environment = {
-        "RAY_TMPDIR": folder,
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain_s),
-    }
-    head = {"num_cpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
-    try:
+    with short_folder() as folder:
+        environment = {
+            "RAY_TMPDIR": folder,
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain_s),
+        }
+        head = {"num_cpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
         with within(environment):
             cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
         found = Nodes(cluster, Path(folder), {**environment, "RAY_ADDRESS": cluster.address})
@@ -91,8 +75,6 @@ def nodes(drain_s: int = 12) -> Iterator[Nodes]:
         finally:
             found.clear()
             cluster.shutdown()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _patiently(start: Callable[[], Any]) -> Any:
@@ -102,7 +84,8 @@ def _patiently(start: Callable[[], Any]) -> Any:
         try:
             return start()
         except Exception as error:
-            if _TOO_BUSY not in str(error):
+            # It raises a bare Exception then.
+            if TOO_BUSY not in str(error):
                 raise
             # What was started lives on.
             for pid in set(descendants(os.getpid())) - set(before):

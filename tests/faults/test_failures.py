@@ -1,6 +1,8 @@
 """When a run is given up, decided without Ray: the budget of failures and the mailbox that keeps it."""
 
 import pickle
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from gan_distributed.errors import TrainingError
 from gan_distributed.training.failures import SAME_STEP_LIMIT, Failure, FailureBudget
 from gan_distributed.training.mailbox import Ended, Mailbox
-from gan_distributed.training.worker import _Driver
+from gan_distributed.training.outcome import Outcome
+from gan_distributed.training.ray_worker import _Driver
 
 
 def failure_at(seen_images, kind="death", traceback=""):
@@ -149,3 +152,15 @@ def test_what_passes_between_processes_pickles():
     view = pickle.loads(pickle.dumps(mailbox.look(stop=False)))
     assert isinstance(view.error, TrainingError)
     assert pickle.loads(pickle.dumps(_Driver(None)))
+
+
+def test_the_mailbox_takes_the_end_of_a_run_without_torch():
+    """Which it would load for seconds, and not at all where its working folder has been taken away already."""
+    end = pickle.dumps(Outcome("done", 640, {"loss": 1.5}, None)).hex()
+    program = (
+        "import pickle, sys; from gan_distributed.training.mailbox import Mailbox; box = Mailbox(3); "
+        f"box.finish(pickle.loads(bytes.fromhex('{end}'))); "
+        "print(box.look(False).outcome.kind, 'torch' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["done", "False"]

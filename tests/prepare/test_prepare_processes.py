@@ -10,7 +10,7 @@ import pytest
 from commands import Background, descendants, train_words
 from commands import run as run_words
 from pictures import file_of
-from preparing import contents, picture
+from preparing import contents, picture, write_images
 
 from gan_distributed.data import storage
 from gan_distributed.data.manifest import load_manifest
@@ -99,3 +99,18 @@ def test_a_run_goes_on_with_the_images_that_it_was_started_with(tmp_path):
     # A new run takes all.
     done = run_words([*train_words(tmp_path, data, str(tmp_path / "runs"), 0, run_id="new"), "--dry-run"])
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_node_whose_cpus_ray_has_not_decodes_alone(tmp_path):
+    """As the head of a cluster for a job: tasks that must stay there would wait for ever."""
+    write_images(tmp_path / "photos", {f"{index}.png": index for index in range(9)})
+    program = (
+        "import ray; ray.init(num_cpus=0, include_dashboard=False, logging_level='ERROR'); "
+        "from gan_distributed.prepare import prepare; "
+        f"prepare({str(tmp_path / 'photos')!r}, {str(tmp_path / 'set')!r}, resolution=16, workers=2)"
+    )
+    ended = run_words([sys.executable, "-c", program])
+    assert ended.returncode == 0, ended.stderr
+    assert "decoded here alone: Ray has none of its CPUs" in ended.stderr
+    assert load_manifest(str(tmp_path / "set")).num_images == 9

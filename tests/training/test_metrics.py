@@ -10,9 +10,9 @@ from servers import get
 from gan_distributed.config import Config, load_config
 from gan_distributed.config.score import MetricName
 from gan_distributed.data.attempts import Counters
-from gan_distributed.training.loop import Outcome
 from gan_distributed.training.mailbox import View
 from gan_distributed.training.metrics import ControllerMetrics, WorkerMetrics
+from gan_distributed.training.outcome import Outcome
 
 MEANS = ["loss_generator", "loss_discriminator", "gradient_norm_generator", "gradient_norm_discriminator"]
 MEANS += ["accuracy_real", "accuracy_fake", "images_per_s"]

@@ -29,8 +29,9 @@ class Cluster(NamedTuple):
     options: dict[str, Any]
 
 
-# From the number of workers asked for, and whether tasks must stay on this machine, to a Ray for the time of a block.
-Start = Callable[[int | None, bool], contextlib.AbstractContextManager[Cluster]]
+# From the number of workers asked for, and whether tasks must stay on this machine, to a Ray for the time of a block;
+# to None where it would not run them.
+Start = Callable[[int | None, bool], contextlib.AbstractContextManager[Cluster | None]]
 
 
 class Engine:
@@ -45,6 +46,7 @@ class Engine:
         self._is_local = source.is_local or storage.local_path(urls[-1]) is not None
         self._stack = contextlib.ExitStack()
         self._cluster: Cluster | None = None
+        self._was_started = False
 
     def __enter__(self) -> "Engine":
         return self
@@ -86,7 +88,8 @@ class Engine:
             raise InputError(f"{self._in_memory[0]}: memory:// lives in one process; run with --workers 0")
         is_small = num_images < (_FEW_RAW_IMAGES if self._source.is_raw else _FEW_FILES)
         here = self._workers == 0 or self._in_memory or (self._workers is None and is_small)
-        if self._cluster is None and not here:
+        if not self._was_started and not here:
+            self._was_started = True
             self._cluster = self._stack.enter_context(self._start(self._workers, self._is_local))
         return self._cluster
 

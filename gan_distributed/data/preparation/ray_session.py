@@ -8,13 +8,17 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
+from gan_distributed import command
 from gan_distributed.data.preparation.engine import Cluster
 from gan_distributed.errors import GanError, InputError, StorageError
 
 
 @contextlib.contextmanager
-def ray_session(workers: int | None, is_local: bool) -> Iterator[Cluster]:
-    """The Ray at RAY_ADDRESS, or one that lives as long as this. is_local: its tasks stay on this machine."""
+def ray_session(workers: int | None, is_local: bool) -> Iterator[Cluster | None]:
+    """The Ray at RAY_ADDRESS, or one that lives as long as this. is_local: its tasks stay on this machine.
+
+    None where they would wait for ever: this node has no CPUs for tasks, as the head of a cluster for a job.
+    """
     # Ray's own token authentication is for clusters; what starts here listens on this machine only.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
@@ -32,6 +36,11 @@ def ray_session(workers: int | None, is_local: bool) -> Iterator[Cluster]:
                 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
                 here = ray.get_runtime_context().get_node_id()
+                node = next(node for node in ray.nodes() if node["NodeID"] == here)
+                if not node["Resources"].get("CPU"):
+                    command.say("warning: what lies on this node is decoded here alone: Ray has none of its CPUs")
+                    yield None
+                    return
                 options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=here, soft=False)
             yield Cluster(ray, workers or int(ray.cluster_resources().get("CPU", 1)), options)
     except ray.exceptions.RayTaskError as error:
