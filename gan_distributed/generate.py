@@ -76,6 +76,8 @@ def generate(
         raise InputError(f"--steps {steps}: only with --interpolate")
     limit, limits = parse_truncation(truncation), parse_truncations(truncations)
     chosen = None if seeds is None else parse_seeds(seeds)
+    if not out.endswith(_PICTURES) and storage.size(out) is not None:
+        raise InputError(f"{out}: a file; name a folder, or a picture's name, as {out}.png")
     trained = load_trained(source)
     selection = Selection(seed, num, chosen, parse_label(trained, label))
     maker = Maker(trained, device, fast=fast)

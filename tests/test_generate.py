@@ -162,6 +162,10 @@ def test_a_picture_that_stands_still_has_no_film(trained, tmp_path):
         verb.generate(str(trained), str(tmp_path / "x.png"))
     with pytest.raises(InputError, match="--grid is a picture that stands still"):
         verb.generate(str(trained), str(tmp_path / "x.gif"), grid=True)
+    (tmp_path / "taken").write_text("something")
+    with pytest.raises(InputError, match="taken: a file; name a folder"):
+        verb.generate(str(trained), str(tmp_path / "taken"))
+    assert (tmp_path / "taken").read_text() == "something"
 
 
 def test_mistakes_are_told(trained, tmp_path):
