@@ -15,10 +15,10 @@ from gan_distributed.training.stop_signals import StopSignals
 
 if TYPE_CHECKING:
     from gan_distributed.sweeping.planning import Sweep
-    from gan_distributed.sweeping.record import Record
     from gan_distributed.sweeping.roster import End
     from gan_distributed.sweeping.rungs import Rungs
     from gan_distributed.sweeping.standings import Standing
+    from gan_distributed.training.worker import Assignment
 
 # More lines in one chart than there are colours say little.
 _MOST_COMPARED = 6
@@ -61,56 +61,65 @@ def sweep(
     planned = plan_sweep(recipe, choices, given, trials)
     command.about(run=planned.name)
     first_kimg = first_rung_kimg or max(planned.score_kimg, planned.total_kimg / reduction**2)
-    record = Record(planned)
     signals = StopSignals()
-    code = _train(planned, record, signals, Rungs(planned.metric, first_kimg, reduction, planned.total_kimg), choices)
+    code = _train(planned, signals, Rungs(planned.metric, first_kimg, reduction, planned.total_kimg), choices)
     if code:
         command.say("interrupted; the same command goes on with the trials")
         # As train ends.
         os._exit(code)
-    _tell(planned, standings(planned, record), as_json)
+    _tell(planned, standings(planned, Record(planned)), as_json)
     return 0
 
 
-def _train(
-    planned: "Sweep", record: "Record", signals: StopSignals, rungs: "Rungs", choices: dict[str, list[Any]]
-) -> int:
+def _train(planned: "Sweep", signals: StopSignals, rungs: "Rungs", choices: dict[str, list[Any]]) -> int:
     """Train what is unfinished; the exit code, 0 or that of a signal."""
+    from gan_distributed.sweeping.record import Record
     from gan_distributed.sweeping.standings import standing_of, standings
     from gan_distributed.training import lease
-    from gan_distributed.training.assigning import assign
 
-    before = standings(planned, record)
-    left = {one.trial.number: one.trial for one in before if one.status not in ("done", "stopped")}
-    num_ended = len(before) - len(left)
-    if num_ended:
-        command.say(f"{num_ended} of {len(before)} trials ended before")
-    if not left:
+    # What is wrong is refused before anything is written.
+    before = standings(planned, Record(planned))
+    if not _assignments(before, choices):
+        command.say(f"all {len(before)} trials ended before")
         return 0
-    assignments = {number: assign(trial.config, frozenset(choices)) for number, trial in left.items()}
-    past = {one.trial.number: one.history for one in before}
-
-    def tell(end: "End") -> None:
-        nonlocal num_ended
-        num_ended += end.kind != "interrupted"
-        trial = left[end.number]
-        try:
-            record.add(trial, end)
-            told = standing_of(trial, planned.metric, record).line()
-        except StorageError as error:
-            told = f"{trial.name} {end.kind}; {error}"
-        command.say(f"[{num_ended}/{len(before)}] {told}")
-
     holder = lease.acquire(planned.folder, uuid.uuid4().hex)
     with contextlib.ExitStack() as stack:
         stack.callback(holder.release)
-        record.write()
-        # Ray and Tune take seconds to import.
-        from gan_distributed.sweeping.tuning import run_trials
+        # Read again: while this command waited, another one may have gone on.
+        record = Record(planned)
+        before = standings(planned, record)
+        assignments = _assignments(before, choices)
+        num_ended = len(before) - len(assignments)
+        if num_ended:
+            command.say(f"{num_ended} of {len(before)} trials ended before")
 
-        run_trials(assignments, past, rungs, signals, tell)
+        def tell(end: "End") -> None:
+            nonlocal num_ended
+            num_ended += end.kind != "interrupted"
+            trial = next(one.trial for one in before if one.trial.number == end.number)
+            try:
+                record.add(trial, end)
+                told = standing_of(trial, planned.metric, record).line()
+            except StorageError as error:
+                told = f"{trial.name} {end.kind}; {error}"
+            command.say(f"[{num_ended}/{len(before)}] {told}")
+
         record.write()
+        if assignments:
+            # Ray and Tune take seconds to import.
+            from gan_distributed.sweeping.tuning import run_trials
+
+            run_trials(assignments, {one.trial.number: one.history for one in before}, rungs, signals, tell)
+            record.write()
     return signals.exit_code() if signals.requested() else 0
+
+
+def _assignments(found: "list[Standing]", choices: dict[str, list[Any]]) -> "dict[int, Assignment]":
+    """Of the trials that are to be trained, or trained on. Raises InputError."""
+    from gan_distributed.training.assigning import assign
+
+    trials = [one.trial for one in found if one.status not in ("done", "stopped")]
+    return {trial.number: assign(trial.config, frozenset(choices)) for trial in trials}
 
 
 def _tell(planned: "Sweep", found: "list[Standing]", as_json: bool) -> None:

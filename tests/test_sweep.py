@@ -17,6 +17,7 @@ from gan_distributed.sweep import sweep
 from gan_distributed.sweeping.planning import Sweep, plan_sweep
 from gan_distributed.sweeping.record import Record
 from gan_distributed.sweeping.roster import End
+from gan_distributed.training import lease
 from gan_distributed.training.checkpoint import newest_checkpoint
 from gan_distributed.training.layout import usable_cores
 from gan_distributed.training.records import read_records
@@ -80,7 +81,7 @@ def test_what_is_trained_is_not_trained_again_but_compared(trained, capsys):
     record.add(planned.trials[2], End(2, "stopped", 0))
     assert end(trained, VARIED) == 0
     shown = capsys.readouterr()
-    assert "3 of 3 trials ended before" in shown.err
+    assert "all 3 trials ended before" in shown.err
     header, best, second, last, _, place = shown.out.splitlines()
     assert header.split() == ["run", "status", "kimg", "swd", "at", "kimg", "optimizer.generator.lr"]
     assert best.split()[:3] == ["rates-sweep-000", "done", "0.096"]
@@ -104,6 +105,22 @@ def test_another_sweep_of_the_same_name_is_refused(trained):
     with pytest.raises(InputError, match="has another protocol: .*'num_images': 32.*'num_images': 64"):
         end(trained, VARIED, "score.num_images=64")
     assert (trained / "runs" / "rates-sweep" / "sweep.json").read_bytes() == before
+
+
+def test_what_another_command_did_meanwhile_is_read(trained, monkeypatch, capsys):
+    """It held the sweep when this command came, and ended all of it before it let go."""
+    record, planned = record_of(trained)
+    acquire = lease.acquire
+
+    def after_a_while(run: RunFolder, owner: str) -> lease.Lease:
+        record.add(planned.trials[2], End(2, "stopped", 0))
+        return acquire(run, owner)
+
+    monkeypatch.setattr(lease, "acquire", after_a_while)
+    assert end(trained, VARIED) == 0
+    assert "3 of 3 trials ended before" in capsys.readouterr().err
+    assert lease.sign_of_life(planned.folder) == "stopped"
+    assert [record_of(trained)[0].of(trial).get("status") for trial in planned.trials] == [None, "stopped", "stopped"]
 
 
 def test_a_sweep_without_an_end_fails(trained, capsys):
@@ -149,7 +166,7 @@ def test_poor_trials_stop_and_an_interrupted_sweep_goes_on(tmp_path):
     assert (folder / "comparison.html").exists()
     again = run(words)
     assert again.returncode == 0, again.stderr
-    assert "3 of 3 trials ended before" in again.stderr
+    assert "all 3 trials ended before" in again.stderr
     assert "at a time" not in again.stderr
     # Each is a run like any other.
     listed = run([*words[:2], "gan_distributed.runs", str(folder), "--json"])
