@@ -25,6 +25,7 @@ from gan_distributed.sweeping.roster import End, Roster
 from gan_distributed.sweeping.rungs import Rungs
 from gan_distributed.sweeping.trial import TrialActor
 from gan_distributed.training.cluster import FitThread, last_line, ray_cluster
+from gan_distributed.training.layout import Nodes, fitting_cpus, num_places, total
 from gan_distributed.training.stop_signals import NO_LAST_CHECKPOINT, StopSignals
 from gan_distributed.training.worker import Assignment
 
@@ -48,12 +49,12 @@ def run_trials(
     """
     config = next(iter(assignments.values())).config
     with (
-        ray_cluster(config, signals.requested) as resources,
+        ray_cluster(config, signals.requested) as nodes,
         tempfile.TemporaryDirectory(prefix="gan-distributed-") as scratch,
     ):
         signals.training_begins()
-        cpus, use_gpu = _share(config, resources)
-        _tell_start(len(assignments), cpus, use_gpu, resources, rungs)
+        cpus, use_gpu = _share(config, nodes)
+        _tell_start(len(assignments), cpus, use_gpu, nodes, rungs)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         roster = ray.remote(num_cpus=0, scheduling_strategy=here)(Roster).remote()
         assignments = {number: _with_share(one, cpus, use_gpu) for number, one in assignments.items()}
@@ -82,16 +83,16 @@ def _quieten() -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
-def _share(config: Config, resources: dict[str, float]) -> tuple[int, bool]:
+def _share(config: Config, nodes: Nodes) -> tuple[int, bool]:
     """CPU threads of a trial, and whether it has a GPU."""
-    cores, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+    cores, gpus = total(nodes, "CPU"), total(nodes, "GPU")
     use_gpu = gpus > 0 if config.cluster.use_gpu is None else config.cluster.use_gpu
-    cpus = config.cluster.cpus_per_worker or (max(1, cores // gpus) if use_gpu and gpus else 1)
-    if cpus > cores or (use_gpu and not gpus):
+    cpus = config.cluster.cpus_per_worker or (fitting_cpus(nodes, gpus, use_gpu=True) if use_gpu else 1)
+    if not num_places(nodes, cpus, use_gpu=use_gpu):
         wanted = f"{cpus} CPU threads{' and a GPU' if use_gpu else ''}"
         raise ConfigError(
-            f"a trial wants {wanted}, and there are {cores} and {gpus} GPUs in all; set cluster.cpus_per_worker or "
-            "cluster.use_gpu, or cluster.address of a larger cluster"
+            f"a trial wants {wanted} on one node, and there are {cores} and {gpus} GPUs on {len(nodes)} nodes; set "
+            "cluster.cpus_per_worker or cluster.use_gpu, or cluster.address of a larger cluster"
         )
     return cpus, use_gpu
 
@@ -102,8 +103,8 @@ def _with_share(assignment: Assignment, cpus: int, use_gpu: bool) -> Assignment:
     return replace(assignment, config=config.model_copy(update={"cluster": cluster}))
 
 
-def _tell_start(num: int, cpus: int, use_gpu: bool, resources: dict[str, float], rungs: Rungs) -> None:
-    most = min(num, int(resources.get("CPU", 1)) // cpus, *([int(resources["GPU"])] if use_gpu else []))
+def _tell_start(num: int, cpus: int, use_gpu: bool, nodes: Nodes, rungs: Rungs) -> None:
+    most = min(num, num_places(nodes, cpus, use_gpu=use_gpu))
     each = f"{'1 GPU' if use_gpu else 'no GPU'} and {cpus} CPU threads each"
     better = "lower" if METRICS[rungs.metric].lower_is_better else "higher"
     command.say(f"{num} trials to train, {most} at a time, {each}; {rungs.metric} decides, {better} is better")

@@ -41,9 +41,9 @@ def train_on_ray(
     config = assignment.config
     # Before Ray is started: a second command on a live run ends here, in seconds.
     lease.wait_until_free(RunFolder(assignment.run_url), assignment.owner)
-    with ray_cluster(config, stop_requested) as resources, contextlib.ExitStack() as stack:
+    with ray_cluster(config, stop_requested) as nodes, contextlib.ExitStack() as stack:
         take_signals()
-        layout = layout_of(config, resources)
+        layout = layout_of(config, nodes)
         metrics = stack.enter_context(contextlib.closing(ControllerMetrics(config, stop_requested)))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="gan-distributed-"))
         tell_layout(config, layout)
@@ -187,8 +187,8 @@ def last_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def ray_cluster(config: Config, stop_requested: Callable[[], bool]) -> Iterator[dict[str, float]]:
-    """Connect to the cluster that is configured, or start one on this machine; yields its resources.
+def ray_cluster(config: Config, stop_requested: Callable[[], bool]) -> Iterator[list[dict[str, float]]]:
+    """Connect to the cluster that is configured, or start one on this machine; yields what each node declares.
 
     A process that was asked to stop stays connected to a cluster that is not its own: its end disconnects it at once,
     and Ray's farewell may take longer than a grace period.
@@ -208,11 +208,12 @@ def ray_cluster(config: Config, stop_requested: Callable[[], bool]) -> Iterator[
     except ConnectionError as error:
         raise InputError(f"cluster.address {address}: no Ray cluster answers there ({error})") from error
     try:
-        resources = ray.cluster_resources()
-        if not address and not torch.cuda.is_available():
-            resources.pop("GPU", None)
-        # A local Ray declares more CPUs than there are, a cluster has those it declares.
-        yield resources if address else {**resources, "CPU": float(usable_cores())}
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not address:
+            # A local Ray declares more CPUs than there are, a cluster has those it declares.
+            gpus = nodes[0].get("GPU", 0.0) if torch.cuda.is_available() else 0.0
+            nodes = [{"CPU": float(usable_cores()), "GPU": gpus}]
+        yield nodes
     finally:
         if not (address and stop_requested()):
             ray.shutdown()

@@ -1,7 +1,8 @@
-"""How many workers there are and what each has, from the configuration and the cluster's resources."""
+"""How many workers there are and what each has, from the configuration and the cluster's nodes."""
 
 import math
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,19 +30,42 @@ class Layout:
         return self.workers[0] < self.workers[1]
 
 
-def layout_of(config: Config, resources: dict[str, float]) -> Layout:
-    """The layout on a cluster of these resources; warns where it has too few."""
+# Of each node what it declares: CPU, GPU, …
+Nodes = Sequence[Mapping[str, float]]
+
+
+def layout_of(config: Config, nodes: Nodes) -> Layout:
+    """The layout on a cluster of these nodes; warns where it has too few GPUs."""
     cluster = config.cluster
-    gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+    gpus, cores = total(nodes, "GPU"), total(nodes, "CPU")
     use_gpu = gpus > 0 if cluster.use_gpu is None else cluster.use_gpu
     most = min(config.data.num_lanes, config.training.batch_size)
     free = min((gpus if use_gpu else min(2, cores)) or 1, most)
     workers = cluster.worker_range or (free, free)
     # Nodes that are not there yet are taken to be like those that are.
-    cpus = cluster.cpus_per_worker or max(1, cores // (max(gpus, 1) if use_gpu else workers[1]))
+    cpus = cluster.cpus_per_worker or fitting_cpus(nodes, max(gpus, 1) if use_gpu else workers[1], use_gpu=use_gpu)
     if use_gpu and gpus < workers[0]:
         command.say(f"warning: {workers[0]} workers need as many GPUs, the cluster has {gpus}; waiting for nodes")
     return Layout(workers, use_gpu, cpus)
+
+
+def total(nodes: Nodes, resource: str) -> int:
+    """What all nodes have of it."""
+    return sum(int(node.get(resource, 0)) for node in nodes)
+
+
+def num_places(nodes: Nodes, cpus: int, *, use_gpu: bool) -> int:
+    """Processes of so many CPU threads that there is room for; with use_gpu each beside a GPU of its own."""
+    free = (int(node.get("CPU", 0)) // cpus for node in nodes)
+    if not use_gpu:
+        return sum(free)
+    return sum(min(places, int(node.get("GPU", 0))) for places, node in zip(free, nodes, strict=True))
+
+
+def fitting_cpus(nodes: Nodes, processes: int, *, use_gpu: bool) -> int:
+    """The most CPU threads of which so many processes find room, each on one node; 1 where there is none for all."""
+    most = max((int(node.get("CPU", 0)) for node in nodes), default=1)
+    return next((cpus for cpus in range(most, 1, -1) if num_places(nodes, cpus, use_gpu=use_gpu) >= processes), 1)
 
 
 def usable_cores(control_group: Path = _CONTROL_GROUP) -> int:
