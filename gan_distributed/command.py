@@ -69,7 +69,9 @@ def _tell_usage(error: Any) -> None:
         error.show()
         return
     told = error.format_message().replace("Value error, ", "").rstrip(".")
-    say(f"error: {told[:1].lower()}{told[1:]} (see `{error.ctx.command_path} --help`)")
+    # Not every error of the command line knows of which command it is.
+    where = f" (see `{error.ctx.command_path} --help`)" if getattr(error, "ctx", None) is not None else ""
+    say(f"error: {told[:1].lower()}{told[1:]}{where}")
 
 
 def application(*functions: Callable[..., Any], name: str | None = None, help_: str | None = None) -> Any:

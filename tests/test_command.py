@@ -52,10 +52,12 @@ def test_errors_are_one_line_on_stderr():
 
 @pytest.fixture
 def quiet():
-    """Give back what a command takes of this process."""
+    """Give back what a command takes of this process, and its words."""
     logger, hook = logging.getLogger("gan_distributed"), sys.excepthook
     before = logger.handlers, logger.level, logger.propagate
+    words = sys.argv
     yield
+    sys.argv = words
     command.log_to_stderr()
     logger.handlers, logger.level, logger.propagate = before
     sys.excepthook = hook
@@ -156,8 +158,7 @@ def speaking(*words: str) -> int:
     return ended.value.code
 
 
-def test_how_much_is_told(capsys, quiet, monkeypatch):
-    monkeypatch.setattr(sys, "argv", [])
+def test_how_much_is_told(capsys, quiet):
     for words, told in (
         ([], ["warning: few images", "one more"]),
         (["-q"], ["warning: few images"]),
@@ -190,6 +191,19 @@ def test_wrong_words_are_one_line(words, told, capsys, quiet):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {told}")
     assert line.endswith(" --help`)")
+
+
+def test_an_error_that_knows_no_command_is_one_line(capsys, quiet):
+    def speaks() -> None:
+        raise typer.BadParameter("so it is not")
+
+    command.log_to_stderr()
+    sys.argv = ["speaks"]
+    with pytest.raises(SystemExit) as ended:
+        command.run(speaks)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: invalid value: so it is not")
 
 
 def test_every_verb_takes_how_much_is_told():

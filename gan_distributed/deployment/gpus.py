@@ -2,7 +2,8 @@
 
 Peaks are those of dense arithmetic: where a data sheet counts structured sparsity, it is halved. Sources: NVIDIA's data
 sheets of V100 (2018), T4 (2019), A100 (2021), L4 and L40S (2023), H100 and H200 (2024) and DGX B200 (2024, an eighth of
-it); of A10G the one that Amazon gives with its G5 instances (2021).
+it); of A10G the one that Amazon gives with its G5 instances (2021). They were checked
+against what others quote of them, not against the sheets themselves.
 """
 
 from dataclasses import dataclass

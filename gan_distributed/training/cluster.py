@@ -99,12 +99,12 @@ def _trainer(assignment: Assignment, layout: Layout, scratch: str, mailbox: Any)
     cluster = assignment.config.cluster
     return TorchTrainer(
         run_in_ray,
-        train_loop_config={"assignment": assignment, "mailbox": mailbox, "num_threads": layout.cpus},
+        train_loop_config={"assignment": assignment, "mailbox": mailbox, "cpus_per_worker": layout.cpus_per_worker},
         scaling_config=ScalingConfig(
             num_workers=layout.workers if layout.is_elastic else layout.workers[0],
             elastic_resize_monitor_interval_s=cluster.resize_check_s,
             use_gpu=layout.use_gpu,
-            resources_per_worker={"CPU": layout.cpus, **({"GPU": 1} if layout.use_gpu else {})},
+            resources_per_worker={"CPU": layout.cpus_per_worker, **({"GPU": 1} if layout.use_gpu else {})},
         ),
         # Ray is given no checkpoint: it keeps only its own notes here, on this node.
         run_config=RunConfig(

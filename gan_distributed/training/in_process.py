@@ -30,11 +30,11 @@ def train_in_process(
     config = assignment.config
     use_gpu = torch.cuda.is_available() if config.cluster.use_gpu is None else config.cluster.use_gpu
     world = World(device=torch.device("cuda" if use_gpu else "cpu"))
-    threads = config.cluster.cpus_per_worker or usable_cores()
+    cpus_per_worker = config.cluster.cpus_per_worker or usable_cores()
     watch = StallWatch(config.cluster.stall_timeout_s, _tell_stall)
     with contextlib.closing(watch), contextlib.closing(ControllerMetrics(config, stop_requested)) as metrics:
         link = replace(_link(watch, metrics, stop_requested), scored=scored)
-        outcome = run_rank(assignment, world, threads, link)
+        outcome = run_rank(assignment, world, cpus_per_worker, link)
         with watch.paused():
             metrics.finish(outcome)
         return outcome

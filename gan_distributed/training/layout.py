@@ -18,11 +18,11 @@ _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Layout:
-    """workers: fewest and most; equal where the number is fixed.   cpus: threads of each."""
+    """workers: fewest and most; equal where the number is fixed.   cpus_per_worker: threads of each."""
 
     workers: tuple[int, int]
     use_gpu: bool
-    cpus: int
+    cpus_per_worker: int
 
     @property
     def is_elastic(self) -> bool:
@@ -43,10 +43,11 @@ def layout_of(config: Config, nodes: Nodes) -> Layout:
     free = min((gpus if use_gpu else min(2, cores)) or 1, most)
     workers = cluster.worker_range or (free, free)
     # Nodes that are not there yet are taken to be like those that are.
-    cpus = cluster.cpus_per_worker or fitting_cpus(nodes, max(gpus, 1) if use_gpu else workers[1], use_gpu=use_gpu)
+    processes = max(gpus, 1) if use_gpu else workers[1]
+    cpus_per_worker = cluster.cpus_per_worker or fitting_cpus(nodes, processes, use_gpu=use_gpu)
     if use_gpu and gpus < workers[0]:
         command.say(f"warning: {workers[0]} workers need as many GPUs, the cluster has {gpus}; waiting for nodes")
-    return Layout(workers, use_gpu, cpus)
+    return Layout(workers, use_gpu, cpus_per_worker)
 
 
 def total(nodes: Nodes, resource: str) -> int:
@@ -100,12 +101,12 @@ def tell_layout(config: Config, layout: Layout) -> None:
     device = "1 GPU" if layout.use_gpu else "no GPU"
     if layout.is_elastic:
         command.say(
-            f"{fewest} to {most} workers, {device} and {layout.cpus} CPU threads each; {batch_size / most:g} to "
-            f"{batch_size / fewest:g} images of each batch"
+            f"{fewest} to {most} workers, {device} and {layout.cpus_per_worker} CPU threads each; "
+            f"{batch_size / most:g} to {batch_size / fewest:g} images of each batch"
         )
     else:
         local = f"{batch_size / most:g} images of each batch"
-        command.say(f"{most} workers, {device}, {layout.cpus} CPU threads and {local} each")
+        command.say(f"{most} workers, {device}, {layout.cpus_per_worker} CPU threads and {local} each")
     for line in advice(config, most, fewest=fewest, use_gpu=layout.use_gpu):
         command.say(line)
 

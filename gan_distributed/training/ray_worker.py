@@ -37,7 +37,7 @@ def run_in_ray(arguments: dict[str, Any]) -> None:
         raise refused
     with Supervision(world, assignment.config.cluster.stall_timeout_s, driver, wait_for_drain) as supervision:
         try:
-            supervision.finish(run_rank(assignment, world, arguments["num_threads"], supervision.link))
+            supervision.finish(run_rank(assignment, world, arguments["cpus_per_worker"], supervision.link))
         except Exception as error:
             # Some would only come again: the driver ends the run instead of starting the workers once more.
             if isinstance(error, InputError | TrainingError | LeaseLostError):

@@ -76,9 +76,9 @@ class Resume:
     replayed_images: int
 
 
-def run_rank(assignment: Assignment, world: World, num_threads: int, link: Link) -> Outcome:
+def run_rank(assignment: Assignment, world: World, cpus_per_worker: int, link: Link) -> Outcome:
     """Train on this rank until the run is done or stopped. Raises GanError."""
-    torch.set_num_threads(num_threads)
+    torch.set_num_threads(cpus_per_worker)
     run = RunFolder(assignment.run_url)
     storage.configure(assignment.data_url, assignment.config.data.storage_options)
     manifest = load_manifest(assignment.data_url, assignment.fingerprint)

@@ -24,7 +24,7 @@ def test_threads_of_all_workers_fit_the_cores(cores, workers):
     config = load_config(None, {"cluster.workers": workers, "cluster.use_gpu": False})
     layout = layout_of(config, [{"CPU": float(cores)}])
     # Workers that outnumber the cores have a thread each all the same.
-    assert layout.cpus == 1 or layout.workers[1] * layout.cpus <= cores
+    assert layout.cpus_per_worker == 1 or layout.workers[1] * layout.cpus_per_worker <= cores
 
 
 @pytest.mark.parametrize(
@@ -42,5 +42,5 @@ def test_threads_of_all_workers_fit_the_cores(cores, workers):
 )
 def test_every_worker_finds_room_on_a_node(nodes, workers, cpus):
     layout = layout_of(load_config(None, {"cluster.workers": workers}), nodes)
-    assert (layout.workers, layout.cpus) == ((workers, workers), cpus)
+    assert (layout.workers, layout.cpus_per_worker) == ((workers, workers), cpus)
     assert layout.use_gpu == any("GPU" in node for node in nodes)
