@@ -24,12 +24,12 @@ from step_peers.example import example_loop
 from step_peers.kernels import convolutions_of, seconds_of
 from step_peers.minimal import minimal_loop
 from step_peers.ours import example_config, our_loop
-from step_peers.turns import Times, in_turn, ratio
+from step_peers.rows import rows_of
+from step_peers.turns import Times, in_turn, ratio, told
 from step_peers.two_passes import two_passes_loop
 from stream_figures.bucket import serving
 
 from gan_distributed.config import load_config
-from gan_distributed.data.manifest import load_manifest
 from gan_distributed.models.networks import ImageSpec
 from gan_distributed.prepare import prepare
 from gan_distributed.training.parts import DeviceBatch
@@ -85,7 +85,7 @@ def step_figures(options: argparse.Namespace, data: str, url: str, folder: str, 
     config = example_config(*sizes, options.precision, training__tick_kimg=_TICK_STEPS * batch_size / 1000)
     timer, rows = PhaseTimer(torch.device("cpu")), rows_of(data)
     with (
-        our_loop(config, url, str(Path(folder) / f"run-{batch_size}"), timer) as whole,
+        our_loop(config, url, str(Path(folder) / f"run-{batch_size}"), World(timer=timer)) as whole,
         our_loop(config, data, None) as bare,
     ):
         calls = convolutions_of(bare)
@@ -174,18 +174,6 @@ def built(what: str, data: str, sizes: tuple[int, int, int], precision: str) -> 
         return
     with tempfile.TemporaryDirectory() as folder, our_loop(example_config(*sizes, precision), data, folder) as turn:
         yield turn
-
-
-def rows_of(data: str) -> torch.Tensor:
-    """All rows of a prepared set in memory."""
-    return torch.from_numpy(np.concatenate([np.load(Path(data) / shard.path) for shard in load_manifest(data).shards]))
-
-
-def told(figures: dict[str, float | str]) -> str:
-    return "\n".join(
-        f"{name:<48} {value:.3f}" if isinstance(value, float) else f"{name:<48} {value}"
-        for name, value in figures.items()
-    )
 
 
 if __name__ == "__main__":

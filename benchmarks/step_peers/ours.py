@@ -21,7 +21,6 @@ from gan_distributed.training.records import Recorder
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.saving import Scribe
 from gan_distributed.training.state import TrainState
-from gan_distributed.training.timing import PhaseTimer
 from gan_distributed.training.world import World
 
 
@@ -48,23 +47,27 @@ def example_config(batch_size: int, latent_dim: int, width: int, precision: str,
 
 
 @contextlib.contextmanager
-def our_loop(
-    config: Config, url: str, run_url: str | None, timer: PhaseTimer | None = None
-) -> Iterator[Callable[[], None]]:
-    """A function that takes one turn. run_url: where the run's folder is to be, None for none of what needs it."""
+def our_loop(config: Config, url: str, run_url: str | None, world: World | None = None) -> Iterator[Callable[[], None]]:
+    """A function that takes one turn. run_url: where the run's folder is to be, None for none of what needs it.
+
+    Every rank of a world calls it, and its turns together with the others.
+    """
+    world = world or World()
     manifest = load_manifest(url)
     images = ImageSpec(manifest.height, manifest.channels, manifest.num_classes)
-    world = World() if timer is None else World(timer=timer)
     state = TrainState(config, images, world)
     order = Order(manifest.block_lengths, config.seed, config.data.num_lanes, config.data.window_blocks)
     batches = valid_batches(config, world)
     with contextlib.ExitStack() as stack:
-        stream = Stream(url, manifest, order, config.data, config.training.batch_size, 0, 1, valid_batches=batches)
+        stream = Stream(
+            url, manifest, order, config.data, config.training.batch_size, world.rank, world.size, valid_batches=batches
+        )
         stack.enter_context(contextlib.closing(stream))
         settings = config.metrics if run_url is not None else config.metrics.model_copy(update={"port": None})
-        metrics = stack.enter_context(contextlib.closing(WorkerMetrics(settings, "benchmark", 0, 0)))
+        metrics = WorkerMetrics(settings, "benchmark", world.rank, world.local_rank)
+        stack.enter_context(contextlib.closing(metrics))
         scribe = None
-        if run_url is not None:
+        if run_url is not None and world.rank == 0:
             run = RunFolder(run_url)
             held = lease.acquire(run, "benchmark")
             stack.callback(held.release)

@@ -21,8 +21,16 @@ class Times:
         self.cpu.append(time.process_time() - cpu)
 
 
-def in_turn(contestants: dict[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, Times]:
-    """The times of every contestant in every round; who begins changes from round to round."""
+def in_turn(
+    contestants: dict[str, Callable[[], object]],
+    rounds: int,
+    warm_up: int = 1,
+    together: Callable[[], object] = lambda: None,
+) -> dict[str, Times]:
+    """The times of every contestant in every round; who begins changes from round to round.
+
+    together: called before each turn, where several processes take theirs at once.
+    """
     times = {name: Times() for name in contestants}
     names = list(contestants)
     for _ in range(warm_up):
@@ -31,6 +39,7 @@ def in_turn(contestants: dict[str, Callable[[], object]], rounds: int, warm_up: 
     for index in range(rounds):
         first = index % len(names)
         for name in names[first:] + names[:first]:
+            together()
             times[name].add(contestants[name])
     return times
 
@@ -39,4 +48,12 @@ def ratio(slow: Times, quick: Times, clock: str = "cpu") -> float:
     """How many times as long the first one takes: the median over rounds."""
     return statistics.median(
         ours / theirs for ours, theirs in zip(getattr(slow, clock), getattr(quick, clock), strict=True)
+    )
+
+
+def told(figures: dict[str, float | str]) -> str:
+    """Figures by name, a line each."""
+    return "\n".join(
+        f"{name:<48} {value:.3f}" if isinstance(value, float) else f"{name:<48} {value}"
+        for name, value in figures.items()
     )
