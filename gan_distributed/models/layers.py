@@ -14,10 +14,11 @@ class Groups:
     """The batch-norm groups of some samples.
 
     index: int64 [N], the group of each.   membership: float [num_groups, N], 1 where a sample is of a group.
+    one_whole: whether the samples are all of one group, and all there are of it.
     """
 
-    def __init__(self, index: Tensor, count: int, dtype: torch.dtype) -> None:
-        self.index, self.count = index, count
+    def __init__(self, index: Tensor, count: int, dtype: torch.dtype, *, one_whole: bool = False) -> None:
+        self.index, self.count, self.one_whole = index, count, one_whole
         self.membership = functional.one_hot(index, count).to(dtype).T
 
 
@@ -63,13 +64,17 @@ class BatchNorm(nn.Module):
         """x: float [N, C, H, W]; the same shape comes back."""
         if context is None:
             return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        groups = context.groups
+        one_whole = not context.shared and (groups is None or groups.one_whole)
         # torch refuses to normalise a single number a channel; below it comes out as the bias.
-        if context.groups is None and not context.shared and x[:, 0].numel() > 1:
+        if one_whole and x[:, 0].numel() > 1:
             mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
             # With momentum 1 the two buffers receive the batch's own statistics.
             y = functional.batch_norm(x, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
             if context.observe:
-                self.observed.append((mean, variance))
+                # Over groups, this rank's addend to their mean.
+                addend = (mean, variance) if groups is None else (mean / groups.count, variance / groups.count)
+                self.observed.append(addend)
             return y
         return self._normalize(x, context)
 

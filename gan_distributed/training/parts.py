@@ -56,6 +56,7 @@ class Partition:
         # A group is all lanes equal modulo `groups`; with groups a multiple of the ranks each lies on one rank.
         self.split_groups = world.size > 1 and self._groups % world.size == 0
         self.shared_groups = world.size > 1 and not self.split_groups
+        self._one_whole = self._groups == world.size
         size, micro = config.training.batch_size, config.training.micro_batch_size
         self._micro = micro if micro is not None and micro < size else None
         # Images of a batch-norm group; 1 where images can be parted anyhow.
@@ -103,7 +104,7 @@ class Partition:
         if self._groups == 1:
             return Part(batch, latents, None)
         index = batch.positions % self._config.data.num_lanes % self._groups
-        return Part(batch, latents, Groups(index, self._groups, self._dtype))
+        return Part(batch, latents, Groups(index, self._groups, self._dtype, one_whole=self._one_whole))
 
     def _cut(self, batch: DeviceBatch, latents: Tensor, micro: int) -> list[tuple[DeviceBatch, Tensor]]:
         """Micro-batches of whole batch-norm groups, which lie interleaved in the batch; any cut without batch norm."""

@@ -72,6 +72,20 @@ def test_groups_are_normalized_apart():
         torch.testing.assert_close(y[group::2], alone, rtol=1e-10, atol=1e-12)
 
 
+def test_one_whole_group_is_normalized_as_beside_others():
+    """By torch's own kernel, which knows of no groups."""
+    positions, found = torch.tensor([1, 3, 5, 7]), []
+    for one_whole in (False, True):
+        groups = Groups(positions % 2, 2, torch.float64, one_whole=one_whole)
+        layer, x = BatchNorm(3).double(), images()[positions].requires_grad_()
+        y = layer(x, BatchContext(Draws(1, positions), World().sum_over_ranks, groups, shared=False, observe=True))
+        (gradient,) = torch.autograd.grad((y * y.exp()).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.square().sum(), x)
+        found.append((y.detach(), gradient.detach(), second, *layer.observed[0]))
+    for ours, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-10, atol=1e-12)
+
+
 def test_groups_statistics_are_not_rounded_under_autocast():
     layer, positions = BatchNorm(3), torch.arange(8)
     x = images().float() + 10
