@@ -156,6 +156,7 @@ def _work(config: "Config", workers: int, images: "ImageSpec", num_images: int |
         dataset_images=num_images,
         parameters=num_parameters(config.model, images),
         memory_bytes=config.data.memory_bytes,
+        gradient_bytes=4 if config.training.reduction_precision is None else 2,
     )
 
 

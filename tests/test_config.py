@@ -53,6 +53,7 @@ JOBS = sorted((Path(__file__).parent.parent / "jobs").glob("*.yaml"))
         ("augment.p", 1.5, "augment.p: Input should be less than or equal to 1"),
         ("augment.p", {"start": 0, "end": 1.5, "kimg": 1}, "augment: p ends at 1.5, a probability is at most 1"),
         ("augment.p", "adaptive", "augment: p adaptive has nothing to act on"),
+        ("training.reduction_precision", "float16", "training.reduction_precision: Input should be 'bf16'"),
         ("training.micro_batch_size", 32, "training.micro_batch_size 32 must be whole batch-norm groups of 64 images"),
     ],
 )
@@ -76,6 +77,12 @@ def test_workers_are_a_number_or_fewest_and_most(given, workers, worker_range):
 def test_contradiction_names_both_fields():
     with pytest.raises(ConfigError, match=r"loss: label_smoothing 0.1 needs name bce, not hinge"):
         load_config(None, {"loss.label_smoothing": 0.1, "loss.name": "hinge"})
+
+
+def test_sums_may_not_be_coarser_than_float64_asks_for():
+    values = {"training.precision": "float64", "training.reduction_precision": "bf16"}
+    with pytest.raises(ConfigError, match=r"training: reduction_precision bf16 would round away .* precision float64"):
+        load_config(None, values)
 
 
 @pytest.mark.parametrize(

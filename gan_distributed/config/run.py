@@ -22,6 +22,11 @@ class TrainingConfig(Section):
         description="bf16: autocast over float32 weights; tf32: of GPUs; null: bf16 where the worker's device has "
         "instructions for it, else float32, as it was found when the run was first started",
     )
+    reduction_precision: Literal["bf16"] | None = Field(
+        None,
+        description="numbers that workers send and add up gradients in; null: as they were computed; bf16: half the "
+        "bytes, and then another number of workers gives the same weights only to within bf16's rounding (2^-8)",
+    )
     fresh_latents: bool = Field(
         True,
         description="whether the generator's phase draws latents of its own; false: it goes on with the images that "
@@ -31,6 +36,15 @@ class TrainingConfig(Section):
     tick_kimg: Positive = Field(4.0, description="interval of log lines and metric records")
     max_nonfinite_steps: PositiveInt = Field(20, description="skipped steps in a row before going back")
     rollback_lr_factor: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="learning rates after going back")
+
+    @model_validator(mode="after")
+    def _sums_are_as_precise_as_addends(self) -> "TrainingConfig":
+        if self.precision == "float64" and self.reduction_precision is not None:
+            raise ValueError(
+                f"reduction_precision {self.reduction_precision} would round away what precision float64 is for; set "
+                "reduction_precision to null, or another precision"
+            )
+        return self
 
 
 class CheckpointConfig(Section):

@@ -31,7 +31,7 @@ class Work:
     """What is to be done.
 
     local_batch: the largest of any rank.   parameters: of generator and discriminator.   memory_bytes: blocks that one
-    worker keeps, for later epochs.
+    worker keeps, for later epochs.   gradient_bytes: of one weight, as workers send it.
     """
 
     total_images: float
@@ -42,6 +42,7 @@ class Work:
     dataset_images: float | None
     parameters: tuple[int, int]
     memory_bytes: int
+    gradient_bytes: int = 4
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def goodput(write_s: float, interval_s: float, restart_s: float, mean_time_to_fa
 
 def plan(work: Work, cluster: Cluster) -> Plan:
     """The whole calculation."""
-    workers, reduced = cluster.workers, 4 * (work.parameters[0] + work.parameters[1] * work.discriminator_steps)
+    workers, reduced = cluster.workers, work.gradient_bytes * _reduced_weights(work)
     # A step shows `batch_size` new images to each of its discriminator steps.
     images = work.batch_size * work.discriminator_steps
     compute_s = work.local_batch * work.discriminator_steps / cluster.images_per_s
@@ -135,6 +136,11 @@ def plan(work: Work, cluster: Cluster) -> Plan:
         hours=hours,
         cost=hours * workers * cluster.price_per_worker_h,
     )
+
+
+def _reduced_weights(work: Work) -> int:
+    """Whose gradients are summed in a step, those of each discriminator step anew."""
+    return work.parameters[0] + work.parameters[1] * work.discriminator_steps
 
 
 def _bucket(work: Work, cluster: Cluster) -> Stage:

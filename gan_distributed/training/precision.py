@@ -1,6 +1,7 @@
 """In which numbers a run computes: chosen at its first start by the device found there, recorded, and kept.
 
-bf16 is autocast over float32 weights; logits, losses, penalties, statistics and reductions stay in float32.
+bf16 is autocast over float32 weights; logits, losses, penalties and statistics stay in float32, and so do reductions,
+but for those of gradients where it is asked for.
 """
 
 import torch
@@ -16,6 +17,11 @@ _TF32_CAPABILITY = (8, 0)
 def dtype_of(config: Config) -> torch.dtype:
     """What weights, logits and losses are held in. A configuration that was not resolved counts as float32."""
     return _DTYPES[config.training.precision or "float32"]
+
+
+def reduction_dtype(config: Config) -> torch.dtype | None:
+    """What gradients are summed over ranks in; None: what they were computed in."""
+    return torch.bfloat16 if config.training.reduction_precision == "bf16" else None
 
 
 def with_precision(config: Config, before: Config | None, device: torch.device) -> Config:

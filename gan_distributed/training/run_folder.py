@@ -10,7 +10,7 @@ from gan_distributed.errors import MissingError, ResumeError
 from gan_distributed.training.precision import as_recorded
 
 # A resume may not change these at all: the weights would not fit, or the order of images would be another one.
-_FIXED = ("seed", "from_checkpoint", "model.", "data.", "training.precision")
+_FIXED = ("seed", "from_checkpoint", "model.", "data.", "training.precision", "training.reduction_precision")
 
 
 @dataclass(frozen=True)

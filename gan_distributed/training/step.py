@@ -14,6 +14,7 @@ from gan_distributed.training.order_digest import OrderDigest
 from gan_distributed.training.parts import DeviceBatch, Part, Partition
 from gan_distributed.training.phases import Phases
 from gan_distributed.training.power_iteration import PowerIteration
+from gan_distributed.training.precision import reduction_dtype
 from gan_distributed.training.schedule import value_at
 from gan_distributed.training.state import TrainState
 from gan_distributed.training.statistics import RunningStatistics
@@ -83,6 +84,7 @@ class Step:
         controlled = [state.augment_p] if config.augment.adaptive else []
         self._undo = Undo([*self._discriminator.tensors(), *controlled])
         self._average = Average(state.ema, state.generator)
+        self._reduction_dtype = reduction_dtype(config)
         self._digest = OrderDigest(state)
         self._true = torch.ones((), dtype=torch.bool, device=world.device)
 
@@ -149,7 +151,8 @@ class Step:
         # Each rank knows the statistics of its own groups only; they ride along, and so does whether they are numbers.
         observed = player.statistics.observed() if self._partition.split_groups else []
         health = player.statistics.health(sums)
-        reduced, extras = self._world.sum_gradients(gradients, player.parameters, torch.cat([sums, health, *observed]))
+        extras = torch.cat([sums, health, *observed])
+        reduced, extras = self._world.sum_gradients(gradients, player.parameters, extras, self._reduction_dtype)
         sizes = [len(sums), 1, *(len(statistic) for statistic in observed)]
         sums, health, *summed = torch.split(extras, sizes)
         for statistic, over_ranks in zip(observed, summed, strict=True):

@@ -41,11 +41,17 @@ class World:
         return summed
 
     def sum_gradients(
-        self, gradients: Sequence[Tensor | None], parameters: Sequence[Tensor], extras: Tensor
+        self,
+        gradients: Sequence[Tensor | None],
+        parameters: Sequence[Tensor],
+        extras: Tensor,
+        dtype: torch.dtype | None = None,
     ) -> tuple[list[Tensor], Tensor]:
         """Gradients and extra numbers (float [K]) summed over ranks, in one reduction; an absent gradient is zeros.
 
         The gradients come back in the parameters' memory layout, which fused optimizers take for granted.
+        dtype: what the gradients alone are sent and summed in, so that a second reduction takes the extras; None: their
+        own. What is not finite is so afterwards, on every rank.
         """
         laid_out = [_like(gradient, parameter) for gradient, parameter in zip(gradients, parameters, strict=True)]
         if self.size == 1:
@@ -53,7 +59,11 @@ class World:
         # In the order of memory, so that nothing is transposed.
         flat = torch.cat([extras, *(gradient.as_strided((gradient.numel(),), (1,)) for gradient in laid_out)])
         with self.timer.phase("reduction"):
-            _all_reduce(flat)
+            if dtype is None:
+                _all_reduce(flat)
+            else:
+                _all_reduce(flat[: len(extras)])
+                _all_reduce_in(dtype, flat[len(extras) :])
         summed, start = [], len(extras)
         for gradient in laid_out:
             summed.append(flat.as_strided(gradient.shape, gradient.stride(), start))
@@ -94,6 +104,12 @@ class World:
 def _all_reduce(values: Tensor) -> None:
     with _peers():
         dist.all_reduce(values)
+
+
+def _all_reduce_in(dtype: torch.dtype, values: Tensor) -> None:
+    sent = values.to(dtype)
+    _all_reduce(sent)
+    values.copy_(sent)
 
 
 @contextlib.contextmanager

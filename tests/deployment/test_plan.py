@@ -68,6 +68,14 @@ def test_a_set_that_fits_in_memory_is_fetched_once():
     assert stage.bytes_moved == 50_000 * 3072
 
 
+def test_gradients_of_half_the_bytes_take_half_the_bandwidth():
+    whole, half = (
+        next(stage for stage in plan(work, CLUSTER).stages if stage.name == "compute and reduction").bytes_moved
+        for work in (WORK, dataclasses.replace(WORK, gradient_bytes=2))
+    )
+    assert half == whole / 2 > 0
+
+
 @settings(max_examples=50, deadline=None)
 @given(workers=st.sampled_from([1, 2, 4, 8, 16, 32, 64]))
 def test_more_workers_are_never_slower_and_never_better_than_proportional(workers):

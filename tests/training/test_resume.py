@@ -54,6 +54,7 @@ def files(folder):
         ("seed=4", "seed was 3, now 4"),
         ("data.num_lanes=16", "data.num_lanes was 8, now 16"),
         ("training.precision=float64", "training.precision was float32, now float64"),
+        ("training.reduction_precision=bf16", "training.reduction_precision was None, now bf16; use another --run-id"),
     ],
 )
 def test_what_would_be_another_run_is_refused_even_with_set(folder, setting, told):
