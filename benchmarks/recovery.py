@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos import kill_a_worker
-from commands import descendants, train_words
+from commands import train_words
+from cpu_time import cpu_times, spent_since
 from datasets import write_dataset
 from nodes import Nodes, nodes
 from numpy.random import default_rng
@@ -156,22 +157,6 @@ def wait_for_checkpoint(job: Job) -> None:
     """Return when a new checkpoint is saved."""
     before = job.log().count(SAVED)
     assert job.wait(lambda: job.log().count(SAVED) > before)
-
-
-def cpu_times() -> dict[int, float]:
-    """CPU seconds of each process that this one started."""
-    found = {}
-    for pid in descendants(os.getpid())[1:]:
-        # A process may end while it is looked at.
-        with contextlib.suppress(OSError):
-            user, system = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-            found[pid] = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-    return found
-
-
-def spent_since(before: dict[int, float]) -> float:
-    """CPU seconds since then, of the processes that are there now."""
-    return sum(seconds - before.get(pid, 0.0) for pid, seconds in cpu_times().items())
 
 
 LABELS = {
