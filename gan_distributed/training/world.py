@@ -124,8 +124,10 @@ def _peers() -> Iterator[None]:
 def _like(gradient: Tensor | None, parameter: Tensor) -> Tensor:
     if gradient is None:
         return torch.zeros_like(parameter)
-    if gradient.stride() == parameter.stride():
-        return gradient
+    strides = zip(gradient.shape, gradient.stride(), parameter.stride(), strict=True)
+    if all(mine == wanted for size, mine, wanted in strides if size > 1):
+        # The memory is the same; those of a kernel of 1 x 1 are told in several ways.
+        return gradient.as_strided(parameter.shape, parameter.stride())
     return torch.empty_like(parameter).copy_(gradient)
 
 

@@ -12,7 +12,7 @@ from gan_distributed.training.world import World
 
 # Half of bf16's last place, relative to a number.
 ROUNDING = 2**-8
-SHAPES = ((5, 3), (4, 2, 3, 3), (6,))
+SHAPES = ((5, 3), (4, 2, 3, 3), (4, 2, 1, 1), (6,))
 ROUNDED = config_for("bce", 1.0, **{"training.precision": "float32", "training.reduction_precision": "bf16"})
 EXACT = config_for("bce", 1.0, **{"training.precision": "float32"})
 
@@ -20,6 +20,16 @@ EXACT = config_for("bce", 1.0, **{"training.precision": "float32"})
 def parameters() -> list[torch.Tensor]:
     plain = [torch.zeros(shape) for shape in SHAPES]
     return [one.to(memory_format=torch.channels_last) if one.dim() == 4 else one for one in plain]
+
+
+def test_a_gradient_in_the_memory_of_its_parameter_is_not_copied():
+    layouts = zip(SHAPES, (True, False, True, True), strict=True)
+    for parameter, (shape, is_same) in zip(parameters(), layouts, strict=True):
+        gradient = torch.randn(shape)
+        ((found,), _) = World().sum_gradients([gradient], [parameter], torch.zeros(1))
+        assert torch.equal(found, gradient)
+        assert found.stride() == parameter.stride()
+        assert (found.data_ptr() == gradient.data_ptr()) is is_same
 
 
 def addends(rank: int) -> tuple[list[torch.Tensor | None], torch.Tensor]:
