@@ -13,7 +13,8 @@ from nodes import Nodes, nodes
 
 @pytest.fixture(scope="package")
 def head() -> Iterator[Nodes]:
-    with nodes() as found:
+    # So long that the notice is read in time on a busy machine, too.
+    with nodes(drain_s=40) as found:
         yield found
 
 
