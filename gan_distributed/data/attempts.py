@@ -98,6 +98,12 @@ def deadline() -> float:
     return time.monotonic() + RETRY_DEADLINE_S if ambient is None else ambient
 
 
+def left_s() -> float | None:
+    """Seconds that are left in the innermost block of `within`, at least one; None outside."""
+    ambient = _deadline.get()
+    return None if ambient is None else max(1.0, ambient - time.monotonic())
+
+
 def retrying(url: str, action: Callable[[], T]) -> T:
     """Do it again after transient errors, with full jitter, until the deadline; then raise one clear error."""
     attempts = Attempts(url)

@@ -5,6 +5,7 @@ file appears by a link or rename after its bytes are on the disk, an object appe
 """
 
 import contextlib
+import math
 import os
 import shutil
 import time
@@ -19,8 +20,9 @@ os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.core import url_to_fs
+from fsspec.exceptions import FSTimeoutError
 
-from gan_distributed.data.attempts import deadline, explained, retrying
+from gan_distributed.data.attempts import RETRY_DEADLINE_S, explained, left_s, retrying
 from gan_distributed.data.attempts import protocol as protocol
 from gan_distributed.data.local_files import TEMPORARY, write_local
 from gan_distributed.data.pace import gcsfs_time_limits
@@ -49,10 +51,14 @@ def absolute(url: str) -> str:
     return url.rstrip("/") if path is None else str(path)
 
 
-def read_bytes(url: str) -> bytes:
-    """All bytes of one object."""
+def read_bytes(url: str, num_bytes: int | None = None) -> bytes:
+    """All bytes of one object.
+
+    num_bytes: about how many they are, where that is known: a try is given up when it takes far longer than so many
+    should. Else only `within` ends a try before the store's client does.
+    """
     filesystem, path = open_filesystem(url)
-    found: bytes = retrying(url, lambda: filesystem.cat_file(path))
+    found: bytes = retrying(url, lambda: _ask(filesystem, "cat_file", path, num_bytes=num_bytes))
     return found
 
 
@@ -129,30 +135,40 @@ def create(url: str, data: bytes) -> None:
     retrying(url, put)
 
 
-# A try may take this long and a second a MiB: longer than any retry of the client's own, so that only a hang is cut.
-_PUT_S = 60.0
+# A try may take this long, and so long for each MiB: half of what small objects have, and the pace of a slow line.
+_TRY_S, _MIB_S = RETRY_DEADLINE_S / 2, 2.0
 
 
 def _put(filesystem: Any, path: str, data: bytes, **more: Any) -> None:
-    """One try; a store that falls silent is left when the time is over, where the filesystem can be left waiting."""
-    if isinstance(filesystem, AsyncFileSystem):
-        limit_s = min(_PUT_S + len(data) / 2**20, max(1.0, deadline() - time.monotonic()))
-        sync(filesystem.loop, filesystem._pipe_file, path, data, timeout=limit_s, **more)
-    else:
-        filesystem.pipe_file(path, data, **more)
+    _ask(filesystem, "pipe_file", path, data, num_bytes=len(data), **more)
+
+
+def _ask(filesystem: Any, method: str, *arguments: Any, num_bytes: int | None = 0, **more: Any) -> Any:
+    """One try of a method of fsspec. A store that falls silent, or sends a byte now and then, is left when the time is
+    over, where the filesystem can be left waiting; num_bytes: how much it has to pass on, None where nobody knows.
+    """
+    if not isinstance(filesystem, AsyncFileSystem):
+        return getattr(filesystem, method)(*arguments, **more)
+    limit_s, started = left_s(), time.monotonic()
+    if num_bytes is not None:
+        limit_s = min(limit_s or math.inf, _TRY_S + _MIB_S * num_bytes / 2**20)
+    try:
+        return sync(filesystem.loop, getattr(filesystem, f"_{method}"), *arguments, timeout=limit_s, **more)
+    except FSTimeoutError as error:
+        raise TimeoutError(f"no whole answer in {time.monotonic() - started:.0f} s") from error
 
 
 def exists(url: str) -> bool:
     """Whether an object or a folder is there."""
     filesystem, path = open_filesystem(url)
-    return retrying(url, lambda: bool(filesystem.exists(path)))
+    return retrying(url, lambda: bool(_ask(filesystem, "exists", path)))
 
 
 def size(url: str) -> int | None:
     """Bytes of one object, None where there is none."""
     filesystem, path = open_filesystem(url)
     try:
-        info: dict[str, Any] = retrying(url, lambda: filesystem.info(path))
+        info: dict[str, Any] = retrying(url, lambda: _ask(filesystem, "info", path))
     except MissingError:
         return None
     return None if info["type"] == "directory" else int(info["size"])
@@ -173,7 +189,7 @@ def names(url: str) -> list[str]:
     """Names of what lies directly in a folder, sorted; empty where there is no such folder."""
     filesystem, path = open_filesystem(url)
     try:
-        found: list[str] = retrying(url, lambda: filesystem.ls(path, detail=False, refresh=True))
+        found: list[str] = retrying(url, lambda: _ask(filesystem, "ls", path, detail=False, refresh=True))
     except MissingError:
         return []
     # A bucket may list the folder itself as an empty object.
@@ -191,14 +207,14 @@ def delete(url: str) -> None:
     """Remove one object; what is gone already is fine."""
     filesystem, path = open_filesystem(url)
     with contextlib.suppress(MissingError):
-        retrying(url, lambda: filesystem.rm_file(path))
+        retrying(url, lambda: _ask(filesystem, "rm_file", path))
 
 
 def delete_folder(url: str) -> None:
     """Remove a folder and all below it; what is gone already is fine."""
     filesystem, path = open_filesystem(url)
     with contextlib.suppress(MissingError):
-        retrying(url, lambda: filesystem.rm(path, recursive=True))
+        retrying(url, lambda: _ask(filesystem, "rm", path, num_bytes=None, recursive=True))
 
 
 def delete_temporaries(url: str) -> None:

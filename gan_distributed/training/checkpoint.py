@@ -62,7 +62,7 @@ class Checkpoint:
         # What was spoiled on its way is right the second time; one that is passed over is lost.
         for _ in range(2):
             try:
-                data = storage.read_bytes(url)
+                data = storage.read_bytes(url, file.bytes)
             except MissingError as error:
                 raise CheckpointError(f"{url}: named by {COMMIT_NAME}, and not there") from error
             if described(file.name, data) == file:
@@ -99,7 +99,7 @@ def open_checkpoint(url: str) -> Checkpoint:
 def _read_commit(url: str) -> Checkpoint:
     commit_url = storage.join(url, COMMIT_NAME)
     try:
-        commit = json.loads(storage.read_bytes(commit_url))
+        commit = json.loads(storage.read_bytes(commit_url, num_bytes=0))
         if commit["format"] != COMMIT_FORMAT:
             # Never passed over: what is passed over may be deleted.
             raise ResumeError(
@@ -189,6 +189,6 @@ def _write(url: str, file: CommittedFile, data: bytes) -> None:
     place = storage.join(url, file.name)
     for _ in range(_WRITES):
         storage.write(place, data)
-        if described(file.name, storage.read_bytes(place)) == file:
+        if described(file.name, storage.read_bytes(place, file.bytes)) == file:
             return
     raise StorageError(f"{place}: reads back as other bytes than were written; look after the store or the network")

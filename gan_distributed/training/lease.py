@@ -144,7 +144,7 @@ def _newest(run: RunFolder) -> LeaseRecord | None:
     if number == 0:
         return None
     try:
-        return LeaseRecord(**json.loads(storage.read_bytes(_lease_url(run, number))))
+        return LeaseRecord(**json.loads(storage.read_bytes(_lease_url(run, number), num_bytes=0)))
     except (MissingError, ValueError, TypeError):
         return None
 

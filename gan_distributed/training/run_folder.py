@@ -159,6 +159,6 @@ def read_done(run: RunFolder, total_kimg: float) -> dict[str, Any] | None:
 def read_json(url: str) -> Any | None:
     """A small JSON object of ours, or None where there is none."""
     try:
-        return json.loads(storage.read_bytes(url))
+        return json.loads(storage.read_bytes(url, num_bytes=0))
     except MissingError:
         return None

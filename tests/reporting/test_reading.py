@@ -57,7 +57,7 @@ def test_a_run_that_goes_on_is_read_again_but_for_old_parts(tmp_path, monkeypatc
     add_ticks(run, [tick(300)])
     assert reader.signs() != signs
     read, asked = storage.read_bytes, []
-    monkeypatch.setattr(storage, "read_bytes", lambda url: asked.append(url) or read(url))
+    monkeypatch.setattr(storage, "read_bytes", lambda url, num_bytes=None: asked.append(url) or read(url, num_bytes))
     second = reader.read()
     assert [len(first.ticks), len(second.ticks)] == [2, 3]
     parts = [url.rsplit("/", 1)[-1] for url in asked if "/metrics/" in url]

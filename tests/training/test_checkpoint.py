@@ -211,8 +211,8 @@ def test_a_commit_that_was_spoiled_on_its_way_is_read_again(run, monkeypatch):
     commit(run, 64)
     read, spoiled = storage.read_bytes, []
 
-    def read_bytes(url):
-        data = read(url)
+    def read_bytes(url, num_bytes=None):
+        data = read(url, num_bytes)
         if url.endswith("COMMIT.json") and not spoiled:
             spoiled.append(url)
             return data.replace(b"sha256", b"sha\xff56")
