@@ -29,8 +29,9 @@ from gan_distributed.errors import StorageError
 
 # fallocate(2): punch a hole, keep the size.
 _PUNCH = 0x02 | 0x01
-# A block used so recently may be in the window of another rank.
-_YOUNG_S = 60
+# Each block comes up once an epoch. Whatever made room for others before its next turn would serve nobody, so what is
+# there stays; only what nobody used for so long, since other ranks have other blocks now, is freed.
+_IDLE_S = 6 * 3600
 _EVICTED_AT_ONCE = 16
 logger = logging.getLogger(__name__)
 
@@ -159,7 +160,7 @@ class BlockCache:
             return True
 
     def _evict(self) -> int:
-        """Free some blocks by their last use, oldest first; what is young may be in use by another rank."""
+        """Free some idle blocks by their last use, oldest first."""
         try:
             fcntl.flock(self._still, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -173,7 +174,7 @@ class BlockCache:
         there = np.flatnonzero(self._is_there)
         oldest = there[np.argsort(self._used_s[there], kind="stable")][:_EVICTED_AT_ONCE]
         ages_s = int(time.time()) - self._used_s[oldest].astype(np.int64)
-        evicted = oldest[ages_s > _YOUNG_S].tolist()
+        evicted = oldest[ages_s > _IDLE_S].tolist()
         for block in evicted:
             self._is_there[block] = 0
             self._punch(block)
