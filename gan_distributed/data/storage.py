@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 # gcsfs asks a gRPC service for the bucket's type on first touch; an emulator or a proxy that cannot answer makes each
 # call hang for a minute. It reads this when it is imported, which is when the first gs:// URL is opened.
@@ -92,7 +92,8 @@ def write_file(url: str, path: Path) -> None:
     """Put a local file's bytes there, as `write` does, without holding them in memory."""
     filesystem, remote = open_filesystem(url)
     if local_path(url) is None:
-        retrying(url, lambda: filesystem.put_file(str(path), remote))
+        num_bytes = path.stat().st_size
+        retrying(url, lambda: _ask(filesystem, "put_file", str(path), remote, num_bytes=num_bytes))
         return
 
     def copy() -> None:
@@ -178,11 +179,23 @@ def modified(url: str) -> float | None:
     """When an object was last written, in seconds of the epoch; None where none is, or the store does not tell."""
     filesystem, path = open_filesystem(url)
     try:
-        when: datetime = retrying(url, lambda: filesystem.modified(path))
+        when: datetime | None = retrying(url, lambda: _when_modified(filesystem, path))
     except (MissingError, NotImplementedError):
+        return None
+    if when is None:
         return None
     # Without a zone fsspec means UTC.
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+def _when_modified(filesystem: Any, path: str) -> datetime | None:
+    """As fsspec's `modified`, which has no asynchronous sibling to be left waiting."""
+    if not isinstance(filesystem, AsyncFileSystem):
+        return cast("datetime", filesystem.modified(path))
+    info = _ask(filesystem, "info", path)
+    # By gcsfs, s3fs and adlfs.
+    found = [info[name] for name in ("mtime", "LastModified", "last_modified") if name in info]
+    return found[0] if found else None
 
 
 def names(url: str) -> list[str]:

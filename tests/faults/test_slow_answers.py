@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import gcsfs
 import pytest
@@ -43,9 +44,12 @@ def slow_once(bucket: FaultProxy, of: str = "") -> None:
         (lambda url: storage.size(f"{url}/object"), 5),
         (storage.names, ["object"]),
         (lambda url: storage.write(f"{url}/object", b"bytes"), None),
+        (lambda url: storage.write_file(f"{url}/copy", Path(__file__)), None),
+        (lambda url: storage.modified(f"{url}/object") > 0, True),
         (lambda url: storage.delete(f"{url}/none"), None),
+        (lambda url: storage.delete(f"{url}/copy"), None),
     ],
-    ids=["read", "exists", "size", "names", "write", "delete"],
+    ids=["read", "exists", "size", "names", "write", "write file", "modified", "delete none", "delete"],
 )
 def test_a_slow_answer_is_left_and_asked_for_again(bucket: FaultProxy, ask: Callable[[str], object], answer: object):
     slow_once(bucket)
