@@ -61,12 +61,12 @@ _PLAIN_DCGAN = {
     "loss.r1_gamma": 0,
     "ema.halflife_kimg": "null",
 }
+_LR_SCHEDULES = ("optimizer.generator.lr.kimg", "optimizer.discriminator.lr.kimg")
 _R3GAN_SCHEDULES = (
+    *_LR_SCHEDULES,
     "loss.r1_gamma.kimg",
     "loss.r2_gamma.kimg",
-    "optimizer.generator.lr.kimg",
     "optimizer.generator.beta2.kimg",
-    "optimizer.discriminator.lr.kimg",
     "optimizer.discriminator.beta2.kimg",
     "ema.halflife_kimg.kimg",
 )
@@ -91,7 +91,7 @@ CONTESTANTS = {
         "convnet-bce": Contestant("mnist-convnet-bce"),
         "convnet-lsgan": Contestant("mnist-convnet-lsgan"),
         "dcgan-bce, the ancestor's way": Contestant("mnist-convnet-bce", _PLAIN_DCGAN),
-        "dcgan-bce, R1, EMA": Contestant("fashion-mnist-dcgan"),
+        "dcgan-bce, R1, EMA": Contestant("fashion-mnist-dcgan", scaled=_LR_SCHEDULES),
         "sngan-hinge": Contestant(
             "cifar100-sngan",
             _NARROW
@@ -101,13 +101,13 @@ CONTESTANTS = {
                 "optimizer.discriminator.lr.start": 1e-3,
                 "ema.halflife_kimg": 10,
             },
-            ("optimizer.generator.lr.kimg", "optimizer.discriminator.lr.kimg"),
+            _LR_SCHEDULES,
         ),
         "r3gan": Contestant("fashion-mnist-r3gan", _NARROW_R3GAN, (*_R3GAN_SCHEDULES, "augment.p.kimg")),
     },
     "stacked": {
         "dcgan-bce, the ancestor's way": Contestant("mnist-convnet-bce", _PLAIN_DCGAN | {"model.conditional": "false"}),
-        "dcgan-bce, R1, EMA": Contestant("fashion-mnist-dcgan", {"model.conditional": "false"}),
+        "dcgan-bce, R1, EMA": Contestant("stacked-fashion-dcgan", scaled=_LR_SCHEDULES),
         "r3gan": Contestant("stacked-fashion-r3gan", _NARROW_R3GAN, _R3GAN_SCHEDULES),
     },
 }

@@ -84,6 +84,18 @@ def breeds(folder: Path) -> str:
     return str(folder)
 
 
+def icons(folder: Path) -> str:
+    """A folder a class of PNG files with alpha."""
+    labels = garments()[1]
+    for index in range(NUM):
+        place = folder / f"category {labels[index]}"
+        place.mkdir(exist_ok=True)
+        icon = in_colour(index, 64, 64)
+        icon.putalpha(icon.convert("L").point(lambda level: 255 if level > 16 else 0))
+        icon.save(place / f"{index}.png")
+    return str(folder)
+
+
 def digits(folder: Path) -> str:
     """IDX files, packed."""
     for kind in KINDS:
@@ -129,6 +141,7 @@ SOURCES = {
     "demo": (lambda folder: "builtin:fashion-mnist", 32),
     "dogs128-biggan": (breeds, 128),
     "dogs128-biggan-bce": (breeds, 128),
+    "emoji64-dcgan": (icons, 64),
     "fashion-mnist-dcgan": (digits, 32),
     "fashion-mnist-r3gan": (digits, 32),
     "ffhq64-r3gan": (faces, 64),
@@ -136,6 +149,7 @@ SOURCES = {
     "generic64": (faces, 64),
     "mnist-convnet-bce": (digits, 32),
     "mnist-convnet-lsgan": (digits, 32),
+    "stacked-fashion-dcgan": (stacked, 32),
     "stacked-fashion-r3gan": (stacked, 32),
 }
 # One of each kind of source.
