@@ -4,17 +4,19 @@
 
 A row a case: images a second, milliseconds a step, the share of the step in which the GPU computes (kernels' time over
 elapsed time, from torch's profiler), peak memory. plain is the same networks, loss and penalties with torch's own
-convolutions and derivatives, channels first, tf32 and float32. The last rows are the stream: rows into page-locked
-memory, and from there onto the device. `--device cpu --tiny` only shows that it runs. Not yet run on a GPU.
+convolutions and derivatives, channels first, tf32 and float32; compiled is the least step that torch.compile takes
+whole (step_peers/compiled.py), also as CUDA graphs. The last rows are the stream: rows into page-locked memory, and
+from there onto the device. `--device cpu --tiny` only shows that it runs. Not yet run on a GPU.
 """
 
 import argparse
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+from step_peers.compiled import pure_loop
 
 from gan_distributed.config import Config, load_config
 from gan_distributed.models.convolution import torchs_own
@@ -32,28 +34,43 @@ _PLAIN = {"training.channels_last": False}
 
 @dataclass(frozen=True)
 class Case:
-    """A family at one size."""
+    """A family at one size. compiled: whether it is compiled, too, which takes a minute or so each time."""
 
     name: str
     resolution: int
     batch_size: int
     values: dict[str, object]
+    compiled: bool = False
 
 
 CASES = (
-    Case("dcgan-64", 64, 256, {"model.family": "dcgan"}),
+    Case("dcgan-64", 64, 256, {"model.family": "dcgan"}, compiled=True),
     Case("sngan-32", 32, 256, {"model.family": "sngan", "model.latent_dim": 128, **_HINGE}),
     Case("biggan-128", 128, 64, {"model.family": "biggan", "model.latent_dim": 120, **_HINGE}),
-    Case("r3gan-32", 32, 256, {"model.family": "r3gan", **_R3GAN}),
+    Case("r3gan-32", 32, 256, {"model.family": "r3gan", **_R3GAN}, compiled=True),
     Case("r3gan-64", 64, 128, {"model.family": "r3gan", **_R3GAN}),
 )
-# What is run: a name, precision, further options, and whether it is plain.
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a step is taken. plain: with torch's own derivatives.   compiler: options of torch.compile, None without."""
+
+    name: str
+    precision: str
+    values: dict[str, object] = field(default_factory=dict)
+    plain: bool = False
+    compiler: dict[str, str] | None = None
+
+
 WAYS = (
-    ("plain float32", "float32", _PLAIN, True),
-    ("plain tf32", "tf32", _PLAIN, True),
-    ("ours tf32", "tf32", {}, False),
-    ("ours bf16", "bf16", {}, False),
-    ("ours bf16, channels first", "bf16", _PLAIN, False),
+    Way("plain float32", "float32", _PLAIN, plain=True),
+    Way("plain tf32", "tf32", _PLAIN, plain=True),
+    Way("ours tf32", "tf32"),
+    Way("ours bf16", "bf16"),
+    Way("ours bf16, channels first", "bf16", _PLAIN),
+    Way("compiled bf16", "bf16", compiler={}),
+    Way("compiled bf16, CUDA graphs", "bf16", compiler={"mode": "reduce-overhead"}),
 )
 
 
@@ -68,30 +85,24 @@ def main() -> None:
     print(f"{name}, torch {torch.__version__}")
     print(f"{'case':<12}{'way':<28}{'images/s':>10}{'ms a step':>11}{'busy':>7}{'peak GiB':>10}")
     for case in CASES:
-        for way, precision, more, is_plain in WAYS:
-            if device.type != "cuda" and precision == "tf32":
+        for way in WAYS:
+            only_gpu = way.precision == "tf32" or way.compiler is not None
+            if (device.type != "cuda" and only_gpu) or (way.compiler is not None and not case.compiled):
                 continue
             try:
-                row = measured(case, precision, more, is_plain, device, options)
+                row = measured(case, way, device, options)
             except torch.cuda.OutOfMemoryError:
                 row = "does not fit"
-            print(f"{case.name:<12}{way:<28}{row}", flush=True)
+            print(f"{case.name:<12}{way.name:<28}{row}", flush=True)
     copy_rates(device, options.seconds)
 
 
-def measured(
-    case: Case,
-    precision: str,
-    more: dict[str, object],
-    is_plain: bool,
-    device: torch.device,
-    options: argparse.Namespace,
-) -> str:
-    config = config_of(case, precision, more, options.tiny)
+def measured(case: Case, way: Way, device: torch.device, options: argparse.Namespace) -> str:
+    config = config_of(case, way, options.tiny)
     set_precision(config, device)
     torch.backends.cudnn.benchmark = True
-    with torchs_own() if is_plain else contextlib.nullcontext():
-        step = step_of(config, case.resolution, device)
+    with torchs_own() if way.plain else contextlib.nullcontext():
+        step = step_of(config, case.resolution, device, way.compiler)
         for _ in range(1 if options.tiny else 5):
             step()
         synchronize(device)
@@ -113,17 +124,22 @@ def measured(
     return f"{size / seconds:>10.0f}{1000 * seconds:>11.2f}{busy:>7.0%}{peak:>10.2f}"
 
 
-def config_of(case: Case, precision: str, more: dict[str, object], tiny: bool) -> Config:
+def config_of(case: Case, way: Way, tiny: bool) -> Config:
     narrow = {"model.generator_channels": 16, "model.discriminator_channels": 16} if tiny else {}
     size = {"training.batch_size": 4 if tiny else case.batch_size, "data.num_lanes": 4 if tiny else 64}
-    return load_config(None, {"training.precision": precision, **case.values, **size, **narrow, **more})
+    return load_config(None, {"training.precision": way.precision, **case.values, **size, **narrow, **way.values})
 
 
-def step_of(config: Config, resolution: int, device: torch.device) -> Callable[[], object]:
-    world = World(device=device)
-    state = TrainState(config, ImageSpec(resolution, 3, 0), world)
-    step, size = Step(config, state, world), config.training.batch_size
+def step_of(
+    config: Config, resolution: int, device: torch.device, compiler: dict[str, str] | None
+) -> Callable[[], object]:
+    images, size = ImageSpec(resolution, 3, 0), config.training.batch_size
     rows = torch.randint(0, 256, (size, resolution, resolution, 3), dtype=torch.uint8, device=device)
+    if compiler is not None:
+        return pure_loop(config, images, rows, compiler)
+    world = World(device=device)
+    state = TrainState(config, images, world)
+    step = Step(config, state, world)
     labels, places = torch.zeros(size, dtype=torch.int64, device=device), torch.arange(size, device=device)
     return lambda: step([DeviceBatch(rows, labels, places + state.seen_images)], stop=False)
 
