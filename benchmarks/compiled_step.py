@@ -15,14 +15,11 @@ from typing import Any
 
 import torch
 from step_peers.compiled import Weights, pure_loop
+from step_peers.ours import our_step
 from step_peers.turns import in_turn, ratio, told
 
-from gan_distributed.config import Config, load_config
+from gan_distributed.config import load_config
 from gan_distributed.models.networks import ImageSpec
-from gan_distributed.training.parts import DeviceBatch
-from gan_distributed.training.state import TrainState
-from gan_distributed.training.step import Step
-from gan_distributed.training.world import World
 
 _HINGE = {"loss.name": "hinge", "model.latent_dim": 128}
 _R3GAN = {"loss.name": "rpgan", "loss.r1_gamma": 1.0, "loss.r2_gamma": 1.0, "model.latent_dim": 64}
@@ -62,7 +59,7 @@ def main() -> None:
             figures[f"{name}: {player}'s gradients apart, millionths"] = 1e6 * share
         figures[f"{name}: seconds to compile"] = time.process_time() - started
         times = in_turn(
-            {"ours": _our_step(config, images, rows), "plain": plain, "compiled": compiled}, options.rounds, warm_up=2
+            {"ours": our_step(config, images, rows), "plain": plain, "compiled": compiled}, options.rounds, warm_up=2
         )
         figures[f"{name}: uncompiled to compiled"] = ratio(times["plain"], times["compiled"])
         figures[f"{name}: ours to compiled"] = ratio(times["ours"], times["compiled"])
@@ -86,13 +83,6 @@ def _apart(
         torch.manual_seed(0)
         found.append([torch.cat([part.flatten() for part in one.values()]) for one in step()])
     return tuple(float((one - other).norm() / one.norm()) for one, other in zip(*found, strict=True))
-
-
-def _our_step(config: Config, images: ImageSpec, rows: torch.Tensor) -> Callable[[], object]:
-    state = TrainState(config, images, World())
-    step, count = Step(config, state, World()), len(rows)
-    labels, places = torch.zeros(count, dtype=torch.int64), torch.arange(count)
-    return lambda: step([DeviceBatch(rows, labels, places + state.seen_images)], stop=False)
 
 
 if __name__ == "__main__":

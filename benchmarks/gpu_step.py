@@ -17,15 +17,12 @@ from dataclasses import dataclass, field
 
 import torch
 from step_peers.compiled import pure_loop
+from step_peers.ours import our_step
 
 from gan_distributed.config import Config, load_config
 from gan_distributed.models.convolution import torchs_own
 from gan_distributed.models.networks import ImageSpec
-from gan_distributed.training.parts import DeviceBatch
 from gan_distributed.training.precision import set_precision
-from gan_distributed.training.state import TrainState
-from gan_distributed.training.step import Step
-from gan_distributed.training.world import World
 
 _HINGE = {"loss.name": "hinge"}
 _R3GAN = {"loss.name": "rpgan", "loss.r1_gamma": 1.0, "loss.r2_gamma": 1.0, "model.latent_dim": 64}
@@ -137,11 +134,7 @@ def step_of(
     rows = torch.randint(0, 256, (size, resolution, resolution, 3), dtype=torch.uint8, device=device)
     if compiler is not None:
         return pure_loop(config, images, rows, compiler)
-    world = World(device=device)
-    state = TrainState(config, images, world)
-    step = Step(config, state, world)
-    labels, places = torch.zeros(size, dtype=torch.int64, device=device), torch.arange(size, device=device)
-    return lambda: step([DeviceBatch(rows, labels, places + state.seen_images)], stop=False)
+    return our_step(config, images, rows)
 
 
 def busy_share(step: Callable[[], object], device: torch.device) -> float:

@@ -1,9 +1,12 @@
 """Our whole loop in this process: stream, digest, latents, step, average, statistics; with a run's folder also metrics
-over HTTP, ticks, records and checkpoints.
+over HTTP, ticks, records and checkpoints. Also its step alone.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
 
 from gan_distributed.config import Config, load_config
 from gan_distributed.data.manifest import load_manifest
@@ -17,10 +20,12 @@ from gan_distributed.training.feed import valid_batches
 from gan_distributed.training.link import Link
 from gan_distributed.training.loop import Loop
 from gan_distributed.training.metrics import WorkerMetrics
+from gan_distributed.training.parts import DeviceBatch
 from gan_distributed.training.records import Recorder
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.saving import Scribe
 from gan_distributed.training.state import TrainState
+from gan_distributed.training.step import Step
 from gan_distributed.training.world import World
 
 
@@ -44,6 +49,15 @@ def example_config(batch_size: int, latent_dim: int, width: int, precision: str,
         "metrics.port": 0,
     }
     return load_config(None, values | {key.replace("__", "."): value for key, value in more.items()})
+
+
+def our_step(config: Config, images: ImageSpec, rows: Tensor) -> Callable[[], object]:
+    """A function that takes one step on the rows, all of class 0. rows: uint8 [N, H, W, C], on their device."""
+    world = World(device=rows.device)
+    state = TrainState(config, images, world)
+    step, count = Step(config, state, world), len(rows)
+    labels, places = torch.zeros(count, dtype=torch.int64, device=rows.device), torch.arange(count, device=rows.device)
+    return lambda: step([DeviceBatch(rows, labels, places + state.seen_images)], stop=False)
 
 
 @contextlib.contextmanager
