@@ -4,9 +4,9 @@
 
 A row a case: images a second, milliseconds a step, the share of the step in which the GPU computes (kernels' time over
 elapsed time, from torch's profiler), peak memory. plain is the same networks, loss and penalties with torch's own
-convolutions and derivatives, channels first, tf32 and float32; compiled is the least step that torch.compile takes
-whole (step_peers/compiled.py), also as CUDA graphs. The last rows are the stream: rows into page-locked memory, and
-from there onto the device. `--device cpu --tiny` only shows that it runs. Not yet run on a GPU.
+convolutions and derivatives, channels first, tf32 and float32; compiled is ours with `training.compile`, also with
+torch.compile told to record CUDA graphs. The last rows are the stream: rows into page-locked memory, and from there
+onto the device. `--device cpu --tiny` only shows that it runs. Not yet run on a GPU.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from step_peers.compiled import pure_loop
+import torch._inductor.config
 from step_peers.ours import our_step
 
 from gan_distributed.config import Config, load_config
@@ -27,6 +27,7 @@ from gan_distributed.training.precision import set_precision
 _HINGE = {"loss.name": "hinge"}
 _R3GAN = {"loss.name": "rpgan", "loss.r1_gamma": 1.0, "loss.r2_gamma": 1.0, "model.latent_dim": 64}
 _PLAIN = {"training.channels_last": False}
+_COMPILED = {"training.compile": True}
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,13 @@ CASES = (
 
 @dataclass(frozen=True)
 class Way:
-    """How a step is taken. plain: with torch's own derivatives.   compiler: options of torch.compile, None without."""
+    """How a step is taken. plain: with torch's own derivatives.   cuda_graphs: of what is compiled."""
 
     name: str
     precision: str
     values: dict[str, object] = field(default_factory=dict)
     plain: bool = False
-    compiler: dict[str, str] | None = None
+    cuda_graphs: bool = False
 
 
 WAYS = (
@@ -66,8 +67,8 @@ WAYS = (
     Way("ours tf32", "tf32"),
     Way("ours bf16", "bf16"),
     Way("ours bf16, channels first", "bf16", _PLAIN),
-    Way("compiled bf16", "bf16", compiler={}),
-    Way("compiled bf16, CUDA graphs", "bf16", compiler={"mode": "reduce-overhead"}),
+    Way("compiled bf16", "bf16", _COMPILED),
+    Way("compiled bf16, CUDA graphs", "bf16", _COMPILED, cuda_graphs=True),
 )
 
 
@@ -83,8 +84,9 @@ def main() -> None:
     print(f"{'case':<12}{'way':<28}{'images/s':>10}{'ms a step':>11}{'busy':>7}{'peak GiB':>10}")
     for case in CASES:
         for way in WAYS:
-            only_gpu = way.precision == "tf32" or way.compiler is not None
-            if (device.type != "cuda" and only_gpu) or (way.compiler is not None and not case.compiled):
+            compiles = "training.compile" in way.values
+            only_gpu = way.precision == "tf32" or compiles
+            if (device.type != "cuda" and only_gpu) or (compiles and not case.compiled):
                 continue
             try:
                 row = measured(case, way, device, options)
@@ -98,8 +100,9 @@ def measured(case: Case, way: Way, device: torch.device, options: argparse.Names
     config = config_of(case, way, options.tiny)
     set_precision(config, device)
     torch.backends.cudnn.benchmark = True
+    torch._inductor.config.triton.cudagraphs = way.cuda_graphs
     with torchs_own() if way.plain else contextlib.nullcontext():
-        step = step_of(config, case.resolution, device, way.compiler)
+        step = step_of(config, case.resolution, device)
         for _ in range(1 if options.tiny else 5):
             step()
         synchronize(device)
@@ -127,13 +130,9 @@ def config_of(case: Case, way: Way, tiny: bool) -> Config:
     return load_config(None, {"training.precision": way.precision, **case.values, **size, **narrow, **way.values})
 
 
-def step_of(
-    config: Config, resolution: int, device: torch.device, compiler: dict[str, str] | None
-) -> Callable[[], object]:
+def step_of(config: Config, resolution: int, device: torch.device) -> Callable[[], object]:
     images, size = ImageSpec(resolution, 3, 0), config.training.batch_size
     rows = torch.randint(0, 256, (size, resolution, resolution, 3), dtype=torch.uint8, device=device)
-    if compiler is not None:
-        return pure_loop(config, images, rows, compiler)
     return our_step(config, images, rows)
 
 

@@ -32,6 +32,11 @@ class TrainingConfig(Section):
         description="whether the generator's phase draws latents of its own; false: it goes on with the images that "
         "the last discriminator step saw, which saves a pass through the generator",
     )
+    compile: bool = Field(
+        False,
+        description="let torch.compile make each phase of a step one graph before the first step; needs a C++ compiler "
+        "where workers run, on GPUs Triton",
+    )
     channels_last: bool = Field(True, description="memory layout of images and weights")
     tick_kimg: Positive = Field(4.0, description="interval of log lines and metric records")
     max_nonfinite_steps: PositiveInt = Field(20, description="skipped steps in a row before going back")

@@ -47,7 +47,7 @@ class Loop:
         self._config, self._world, self._state, self._stream = config, world, state, stream
         self._metrics, self._link, self._scribe = metrics, link, scribe
         self._scoring = scoring
-        self._step = Step(config, state, world)
+        self._step = Step(config, state, world, link.unhurried)
         self._feed = Feed(stream, config, world)
         self._tick_sums = TickSums(world.device)
         self._requests = LaggedFlags()

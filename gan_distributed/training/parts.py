@@ -61,12 +61,8 @@ class Partition:
         self._micro = micro if micro is not None and micro < size else None
         # Images of a batch-norm group; 1 where images can be parted anyhow.
         self._group_size = size // self._groups if config.model.has_batch_norm else 1
-        if self._micro is not None and self.shared_groups and config.model.has_batch_norm:
-            raise ConfigError(
-                f"training.micro_batch_size {micro}: model.batch_norm_groups {self._groups} is no multiple of the "
-                f"{world.size} workers, so a batch-norm group lies on several of them; set model.batch_norm_groups to "
-                f"{world.size} or a multiple, or micro_batch_size to null"
-            )
+        if self.shared_groups and config.model.has_batch_norm:
+            self._check_needs_no_shared_groups(world.size)
 
     def __call__(self, batches: list[DeviceBatch], rollbacks: int) -> list[list[Part]]:
         """The parts of each phase: the generator's takes the last batch, and latents of its own, where they are fresh;
@@ -91,12 +87,25 @@ class Partition:
                 phases.append([self._part(batch, z)])
         return phases if again else self._with_last_kept(phases)
 
+    def _check_needs_no_shared_groups(self, size: int) -> None:
+        training = self._config.training
+        for name, value, off in (
+            ("micro_batch_size", self._micro, "null"),
+            ("compile", "true" if training.compile else None, "false"),
+        ):
+            if value is not None:
+                raise ConfigError(
+                    f"training.{name} {value}: model.batch_norm_groups {self._groups} is no multiple of the {size} "
+                    f"workers, so a batch-norm group lies on several of them; set model.batch_norm_groups to {size} or "
+                    f"a multiple, or {name} to {off}"
+                )
+
     def _with_last_kept(self, phases: list[list[Part]]) -> list[list[Part]]:
-        """The generator's phase as the last discriminator phase; micro-batches are made anew, as their graphs together
-        would take the memory that they save.
+        """The generator's phase as the last discriminator phase. Micro-batches are made anew, as their graphs together
+        would take the memory that they save, and so is what compiled phases take, which share no graph.
         """
         *others, last = phases
-        if len(last) == 1:
+        if len(last) == 1 and not self._config.training.compile:
             last = [replace(last[0], kept=True)]
         return [*others, last, last]
 

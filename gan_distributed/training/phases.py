@@ -1,7 +1,7 @@
 """What each network wants of a part of a batch: its loss with penalties, as a graph. Moves nothing, reduces nothing."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -39,8 +39,19 @@ class _Penalty:
         return value_at(self.weight, seen_images) * self.factor * self.every
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """What a phase takes from the clock.
+
+    penalties: the weights of those that are due, by the set of images that each is at.   augment_p: of each change.
+    """
+
+    augment_p: float | Tensor
+    penalties: Mapping[str, float | Tensor] = field(default_factory=dict)
+
+
 class Phases:
-    """The losses of both players, as sums over the images of a part."""
+    """The losses of both players, as sums over the images of a part. Without numbers a phase takes those of now."""
 
     def __init__(self, config: Config, state: TrainState, world: World, *, shared_groups: bool) -> None:
         self._config, self._state, self._world = config, state, world
@@ -56,51 +67,60 @@ class Phases:
             _Penalty("fake", squared_norm, loss.r2_gamma, loss.r2_every, 0.5),
             _Penalty("between", squared_distance_from_one, loss.gp_weight, loss.gp_every, 1.0),
         )
-        self._penalties = [penalty for penalty in penalties if penalty.weight != 0]
+        self._penalties = {penalty.at: penalty for penalty in penalties if penalty.weight != 0}
 
     def augment_p(self) -> float | Tensor:
         """The probability of each augmentation now: a number, or float64 [] where it is controlled."""
         p = self._config.augment.p
         return self._state.augment_p if isinstance(p, str) else value_at(p, self._state.seen_images)
 
-    def discriminator(self, part: Part) -> tuple[Tensor, Tensor]:
-        """The loss, and sums over images: loss, penalty, real and fake told right; adaptive: signs of real."""
-        batch, dtype = part.batch, self._state.dtype
+    def discriminator_numbers(self) -> Numbers:
+        """Those of the discriminator's phase at the state's clock."""
         seen_images, batch_size = self._state.seen_images, self._config.training.batch_size
-        penalties = [(penalty, penalty.weight_now(seen_images, batch_size)) for penalty in self._penalties]
-        penalties = [(penalty, weight) for penalty, weight in penalties if weight > 0]
+        weights = {penalty.at: penalty.weight_now(seen_images, batch_size) for penalty in self._penalties.values()}
+        return Numbers(self.augment_p(), {at: weight for at, weight in weights.items() if weight > 0})
+
+    def generator_numbers(self) -> Numbers:
+        """Those of the generator's phase, whose images have no penalty."""
+        return Numbers(self.augment_p())
+
+    def discriminator(self, part: Part, numbers: Numbers | None = None) -> tuple[Tensor, Tensor]:
+        """The loss, and sums over images: loss, penalty, real and fake told right; adaptive: signs of real."""
+        numbers = numbers or self.discriminator_numbers()
+        batch, dtype = part.batch, self._state.dtype
         real = images_from_rows(batch.rows, dtype)
         fake = self._generate_for_discriminator(part)
         sets = {"real": real, "fake": fake}
-        penalized = [penalty.at for penalty, _ in penalties]
+        penalized = list(numbers.penalties)
         if "between" in penalized:
             share = self._draws("interpolate", batch.positions).uniform(1, 1, 1).to(dtype)
             sets["between"] = torch.lerp(fake, real, share)
         for name in penalized:
             sets[name].requires_grad_()
-        logits = self._judge(sets, part, "judge", observe=True)
+        logits = self._judge(sets, part, "judge", numbers, observe=True)
         terms = self._loss.discriminator(logits["real"], logits["fake"], self._config.loss.label_smoothing)
         penalty_terms = None
-        if penalties:
+        if penalized:
             gradients = image_gradients([sets[name] for name in penalized], [logits[name] for name in penalized])
-            for (penalty, weight), gradient in zip(penalties, gradients, strict=True):
-                addend = weight * penalty.of_gradient(gradient)
+            for name, gradient in zip(penalized, gradients, strict=True):
+                addend = numbers.penalties[name] * self._penalties[name].of_gradient(gradient)
                 penalty_terms = addend if penalty_terms is None else penalty_terms + addend
         sums = self._measure(terms, penalty_terms, logits)
         return (terms if penalty_terms is None else terms + penalty_terms).sum(), sums
 
-    def generator(self, part: Part) -> tuple[Tensor, Tensor]:
+    def generator(self, part: Part, numbers: Numbers | None = None) -> tuple[Tensor, Tensor]:
         """The loss, and its sum over images, float [1]."""
+        numbers = numbers or self.generator_numbers()
         kept, self._kept = self._kept, None
         fake = kept[1] if kept is not None and kept[0] is part else self._generate(part, "generator", observe=True)
         sets = {"fake": fake}
         with constant_weights():
-            logits = self._judge(sets, part, "judge generator", observe=False)["fake"]
+            logits = self._judge(sets, part, "judge generator", numbers, observe=False)["fake"]
         if self._loss.paired:
             sets = {"real": images_from_rows(part.batch.rows, self._state.dtype)}
             # Nothing that moves in this phase depends on them.
             with torch.no_grad():
-                real_logits = self._judge(sets, part, "judge generator", observe=False)["real"]
+                real_logits = self._judge(sets, part, "judge generator", numbers, observe=False)["real"]
             logits = logits - real_logits
         loss = self._loss.generator(logits).sum()
         return loss, loss.detach()[None]
@@ -121,11 +141,13 @@ class Phases:
             fake: Tensor = self._state.generator(part.latents, part.batch.labels, context)
         return fake.to(self._state.dtype)
 
-    def _judge(self, sets: dict[str, Tensor], part: Part, purpose: str, *, observe: bool) -> dict[str, Tensor]:
+    def _judge(
+        self, sets: dict[str, Tensor], part: Part, purpose: str, numbers: Numbers, *, observe: bool
+    ) -> dict[str, Tensor]:
         """Logits of sets of images by their names; in one pass where the discriminator keeps samples apart."""
         discriminator, batch = self._state.discriminator, part.batch
         mixes = discriminator.mixes_samples
-        p = self.augment_p() if self._augment is not None else 0.0
+        p = numbers.augment_p
         logits: dict[str, Tensor] = {}
         for names in [[name] for name in sets] if mixes else [list(sets)]:
             images = _join([sets[name] for name in names])

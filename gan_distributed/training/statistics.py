@@ -21,6 +21,18 @@ class RunningStatistics:
         """Every mean and variance observed since the last commit."""
         return [statistic for layer in self._layers for pair in layer.observed for statistic in pair]
 
+    def taken(self) -> list[list[tuple[Tensor, Tensor]]]:
+        """What every layer observed since the last commit, means and variances of each pass; it is forgotten here."""
+        found = [list(layer.observed) for layer in self._layers]
+        for layer in self._layers:
+            layer.observed.clear()
+        return found
+
+    def give(self, observed: list[list[tuple[Tensor, Tensor]]]) -> None:
+        """Add what was taken, or what somebody computed in the layers' place."""
+        for layer, pairs in zip(self._layers, observed, strict=True):
+            layer.observed.extend(pairs)
+
     def health(self, like: Tensor) -> Tensor:
         """Zero where all statistics, observed and running, are finite, else NaN: [1], of another tensor's kind."""
         running = [statistic for layer in self._layers for statistic in (layer.running_mean, layer.running_var)]

@@ -1,23 +1,24 @@
 """One training step: the discriminator's phases, then the generator's. Holds no loop, no loss and no I/O."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gan_distributed.config import MAX_LEAK_FREE_P, AdamConfig, Config
+from gan_distributed.config import MAX_LEAK_FREE_P, Config
+from gan_distributed.training.compiled import Compiled
 from gan_distributed.training.ema import Average, ema_weight
 from gan_distributed.training.masked import Undo
-from gan_distributed.training.optimizer import Adam, apply_gradients, optimizer_tensors, total_norm
+from gan_distributed.training.optimizer import apply_gradients, total_norm
 from gan_distributed.training.order_digest import OrderDigest
 from gan_distributed.training.parts import DeviceBatch, Part, Partition
 from gan_distributed.training.phases import Phases
-from gan_distributed.training.power_iteration import PowerIteration
+from gan_distributed.training.player import Gradients, Player
 from gan_distributed.training.precision import reduction_dtype
 from gan_distributed.training.schedule import value_at
 from gan_distributed.training.state import TrainState
-from gan_distributed.training.statistics import RunningStatistics
 from gan_distributed.training.world import World
 
 # What a step measures, in this order: means over the global batch and norms of the summed gradients.
@@ -45,40 +46,42 @@ class StepReport:
     requests: Tensor
 
 
-class _Player:
-    """One network, what it wants, and what moves it."""
-
-    def __init__(
-        self,
-        network: nn.Module,
-        optimizer: Adam,
-        config: AdamConfig,
-        phase: Callable[[Part], tuple[Tensor, Tensor]],
-    ) -> None:
-        self.network, self.optimizer, self.config, self.phase = network, optimizer, config, phase
-        self.parameters = list(network.parameters())
-        self.statistics = RunningStatistics(network)
-        self.power_iteration = PowerIteration(network)
-
-    def tensors(self) -> list[Tensor]:
-        """All that a step moves."""
-        return [*self.parameters, *self.network.buffers(), *optimizer_tensors(self.optimizer)]
-
-
 class Step:
     """Moves a state by one global batch (times discriminator_steps), or leaves every byte of it but the clock.
 
     Every rank calls it with its local part. The state's networks and optimizers stay the same objects from here on.
+    unhurried: within it no progress is expected, where a step must be compiled first.
     """
 
-    def __init__(self, config: Config, state: TrainState, world: World) -> None:
+    def __init__(
+        self,
+        config: Config,
+        state: TrainState,
+        world: World,
+        unhurried: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._config, self._state, self._world = config, state, world
         self._partition = Partition(config, world, state.dtype)
         self._phases = Phases(config, state, world, shared_groups=self._partition.shared_groups)
-        adam, phases = config.optimizer, self._phases
-        self._generator = _Player(state.generator, state.generator_optimizer, adam.generator, phases.generator)
-        self._discriminator = _Player(
-            state.discriminator, state.discriminator_optimizer, adam.discriminator, phases.discriminator
+        adam, phases, size = config.optimizer, self._phases, config.training.batch_size
+        self._generator = Player(
+            state.generator,
+            state.generator_optimizer,
+            adam.generator,
+            phases.generator,
+            phases.generator_numbers,
+            size,
+        )
+        self._discriminator = Player(
+            state.discriminator,
+            state.discriminator_optimizer,
+            adam.discriminator,
+            phases.discriminator,
+            phases.discriminator_numbers,
+            size,
+        )
+        self._gradients_of: Callable[[Player, Part], tuple[Gradients, Tensor]] = (
+            Compiled(config, unhurried).gradients if config.training.compile else Player.gradients
         )
         # The discriminator has moved already when the generator's gradients turn out to be bad.
         controlled = [state.augment_p] if config.augment.adaptive else []
@@ -129,7 +132,7 @@ class Step:
         sums, norm, ok = self._descend(self._generator, gradients, sums, ok)
         return torch.stack([sums[0].double() / self._config.training.batch_size, norm]), ok, sums[1:]
 
-    def _gradients(self, player: _Player, parts: list[Part]) -> tuple[Sequence[Tensor | None], Tensor]:
+    def _gradients(self, player: Player, parts: list[Part]) -> tuple[Gradients, Tensor]:
         """Gradients of this rank's addend to the mean loss, and what the phase measured, summed over the parts."""
         gradients, sums = self._gradients_of(player, parts[0])
         for part in parts[1:]:
@@ -139,14 +142,7 @@ class Step:
             player.statistics.merge(len(parts))
         return gradients, sums
 
-    def _gradients_of(self, player: _Player, part: Part) -> tuple[Sequence[Tensor | None], Tensor]:
-        loss, sums = player.phase(part)
-        loss = loss / self._config.training.batch_size
-        return torch.autograd.grad(loss, player.parameters, allow_unused=True), sums
-
-    def _descend(
-        self, player: _Player, gradients: Sequence[Tensor | None], sums: Tensor, ok: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _descend(self, player: Player, gradients: Gradients, sums: Tensor, ok: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Move a player down its gradient, where all is finite. Returns sums and gradient norm of all ranks, and ok."""
         # Each rank knows the statistics of its own groups only; they ride along, and so does whether they are numbers.
         observed = player.statistics.observed() if self._partition.split_groups else []
@@ -184,7 +180,7 @@ class Step:
         skipped[1] *= bad
 
 
-def _added(gradients: Sequence[Tensor | None], more: Sequence[Tensor | None]) -> list[Tensor | None]:
+def _added(gradients: Gradients, more: Gradients) -> list[Tensor | None]:
     """Sums of two lists of gradients; None is zeros."""
     return [
         other if one is None else one if other is None else one + other

@@ -1,0 +1,146 @@
+"""Gradients of the players by torch.compile: each phase with its derivatives is one graph, made for a part's shapes.
+
+torch.compile has no second derivative of what it compiled, which penalties need. So the phase and its backward passes,
+as they are, are first written down as a list of tensor operations (torch.fx's make_fx), which it takes whole. Weights,
+moments and singular vectors stay where they are; what the clock moves, such as a penalty's weight, goes in as a tensor.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_distributed.config import Config
+from gan_distributed.errors import ConfigError, TrainingError
+from gan_distributed.models.layers import Groups
+from gan_distributed.training.parts import Part
+from gan_distributed.training.phases import Numbers
+from gan_distributed.training.player import Gradients, Player
+
+# How far compiled gradients may be from those taken as they are, as a share of their norm. Compiled, intermediate
+# numbers are not rounded to bf16 between operations.
+_TOLERANCES = {"float64": 1e-6, "float32": 1e-2, "tf32": 1e-1, "bf16": 2e-1}
+# Gradients, what the phase measured, what batch norms observed.
+_Answer = tuple[Gradients, Tensor, list[list[tuple[Tensor, Tensor]]]]
+_Graph = Callable[..., _Answer]
+
+
+class Compiled:
+    """Takes `Player.gradients`' place. A graph is made when its shapes first come, and is checked on what came.
+
+    unhurried: within it no progress is expected; making a graph takes from seconds to minutes.
+    """
+
+    def __init__(self, config: Config, unhurried: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        self._precision = config.training.precision or "float32"
+        self._unhurried = unhurried
+        self._graphs: dict[tuple[Any, ...], _Graph] = {}
+
+    def gradients(self, player: Player, part: Part) -> tuple[Gradients, Tensor]:
+        """Those of a part's addend to the mean loss of the global batch, and what the phase measured.
+
+        Raises ConfigError where nothing can be compiled, TrainingError where what was compiled is wrong.
+        """
+        numbers = player.numbers()
+        inputs = list(_inputs(part, numbers))
+        key = (player, *numbers.penalties, *(tensor.shape for tensor in inputs))
+        if key not in self._graphs:
+            with self._unhurried():
+                self._graphs[key] = self._made(player, part, numbers, inputs)
+        gradients, sums, observed = _run(self._graphs[key], inputs)
+        player.statistics.give(observed)
+        return gradients, sums
+
+    def _made(self, player: Player, part: Part, numbers: Numbers, inputs: list[Tensor]) -> _Graph:
+        traced = _traced(player, part, numbers, inputs)
+        # Nobody asks for derivatives of what is one already.
+        graph: _Graph = torch.compile(traced, fullgraph=True, dynamic=False)
+        try:
+            answer = _run(graph, inputs)
+        except Exception:  # noqa: BLE001 - of whatever kind: it is told, if it comes again
+            # A process that was killed may have left half a library in the compiler's cache.
+            from torch._inductor.utils import fresh_cache
+
+            graph = torch.compile(traced, fullgraph=True, dynamic=False)
+            try:
+                with fresh_cache():
+                    answer = _run(graph, inputs)
+            except Exception as error:
+                raise _not_compiled(error) from error
+        self._check(answer[0], player.gradients(part, numbers)[0])
+        player.statistics.taken()
+        return graph
+
+    def _check(self, compiled: Gradients, plain: Gradients) -> None:
+        pairs = list(zip(_present(compiled), _present(plain), strict=True))
+        norm = float(torch.stack([wanted.square().sum() for _, wanted in pairs]).sum().sqrt())
+        distance = float(torch.stack([(found - wanted).square().sum() for found, wanted in pairs]).sum().sqrt())
+        # Weights that are spoiled are no mistake of the compiler; such steps are skipped, and the run goes back.
+        if norm < float("inf") and not distance <= _TOLERANCES[self._precision] * max(norm, 1e-30):
+            raise TrainingError(
+                f"self-check: compiled gradients are {distance / max(norm, 1e-30):.1e} of their norm away from those "
+                f"taken as they are, in {self._precision}; this is a mistake of the program or of its libraries, set "
+                "training.compile to false"
+            )
+
+
+def _inputs(part: Part, numbers: Numbers) -> Iterator[Tensor]:
+    """All that is new in every step."""
+    batch = part.batch
+    yield from (batch.rows, batch.labels, batch.positions, part.latents)
+    if part.groups is not None:
+        yield part.groups.index
+    for number in (numbers.augment_p, *numbers.penalties.values()):
+        if isinstance(number, Tensor):
+            yield number
+        else:
+            yield torch.full((), number, dtype=torch.float64, device=part.latents.device)
+
+
+def _traced(player: Player, part: Part, numbers: Numbers, inputs: list[Tensor]) -> Callable[..., Any]:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def function(*tensors: Tensor) -> _Answer:
+        gradients, sums = player.gradients(*_filled(part, numbers, tensors))
+        return [None if one is None else one.detach() for one in gradients], sums, player.statistics.taken()
+
+    try:
+        # Tensors without values pass through, so that none can become a constant of the graph.
+        traced: Callable[..., Any] = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
+    except Exception as error:
+        player.statistics.taken()
+        raise _not_compiled(error) from error
+    return traced
+
+
+def _filled(part: Part, numbers: Numbers, tensors: tuple[Tensor, ...]) -> tuple[Part, Numbers]:
+    """A part and numbers with other tensors, in the order of `_inputs`."""
+    rows, labels, positions, latents, *others = tensors
+    groups = part.groups
+    if groups is not None:
+        index, *others = others
+        groups = Groups(index, groups.count, groups.membership.dtype, one_whole=groups.one_whole)
+    batch = replace(part.batch, rows=rows, labels=labels, positions=positions)
+    augment_p, *weights = others
+    penalties = dict(zip(numbers.penalties, weights, strict=True))
+    return replace(part, batch=batch, latents=latents, groups=groups), Numbers(augment_p, penalties)
+
+
+def _run(graph: _Graph, inputs: list[Tensor]) -> _Answer:
+    with torch.no_grad():
+        return graph(*inputs)
+
+
+def _present(gradients: Gradients) -> list[Tensor]:
+    return [gradient.double() for gradient in gradients if gradient is not None]
+
+
+def _not_compiled(error: Exception) -> ConfigError:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return ConfigError(
+        f"training.compile: torch.compile did not take the step ({type(error).__name__}: {lines[0] if lines else ''}); "
+        "it needs a C++ compiler such as g++, on GPUs Triton; set training.compile to false to do without"
+    )
