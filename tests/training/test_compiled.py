@@ -111,9 +111,8 @@ def test_compiled_steps_are_the_plain_ones_and_go_on_to_the_bit():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quiet_compiler")
-@pytest.mark.parametrize("name", [name for name in CASES if name != "r3gan"])
+@pytest.mark.parametrize("name", CASES)
 def test_compiled_steps_of_every_kind(name):
-    """Of r3gan's binomial filters the compiler's arithmetic on a CPU finds no end within minutes."""
     if CASES[name].training.discriminator_steps == 1:
         assert_compiled_is_plain_and_goes_on_to_the_bit(CASES[name], 4)
     else:
