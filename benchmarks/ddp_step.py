@@ -15,9 +15,7 @@ R1 and R2 in each step, one pass for real and fake images.
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -27,8 +25,9 @@ import torch
 import torch.distributed as dist
 from step_peers.ddp import DdpLoop
 from step_peers.ours import example_config, our_loop
+from step_peers.ranks import joined, over_ranks
 from step_peers.rows import rows_of
-from step_peers.turns import Times, in_turn, ratio, told
+from step_peers.turns import in_turn, ratio, told
 
 from gan_distributed.config import Config, load_config
 from gan_distributed.data.order import rank_positions
@@ -70,18 +69,10 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--precision", default=None, help="of both sides; the device's own without it")
     options = parser.parse_args()
-    if "RANK" not in os.environ:
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={_RANKS}"]
-        sys.exit(subprocess.call([*torchrun, *sys.argv], env={**os.environ, "OMP_NUM_THREADS": "1"}))
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    world = World(dist.get_rank(), dist.get_world_size(), dist.get_rank())
-    try:
+    with joined(_RANKS) as world:
         figures = measured(options, world)
         if world.rank == 0:
             print(json.dumps(figures, indent=1) if options.json else told(figures))
-    finally:
-        dist.destroy_process_group()
 
 
 def measured(options: argparse.Namespace, world: World) -> dict[str, float | str]:
@@ -123,19 +114,6 @@ def case_figures(case: str, config: Config, data: str, run: str, rounds: int, wo
     figures[f"ratio_to_ddp_{case}"] = ratio(times["ddp"], times["ours"], "wall")
     figures[f"ratio_to_ddp_{case}_cpu"] = ratio(times["ddp"], times["ours"])
     return figures
-
-
-def over_ranks(times: dict[str, Times], world: World) -> dict[str, Times]:
-    """Those of all ranks: a turn lasts until the slower one is done, and takes the CPU time of both."""
-    found: list[dict[str, Times]] = [{}] * world.size
-    dist.all_gather_object(found, times)
-    return {
-        name: Times(
-            [max(turn) for turn in zip(*(one[name].wall for one in found), strict=True)],
-            [sum(turn) for turn in zip(*(one[name].cpu for one in found), strict=True)],
-        )
-        for name in times
-    }
 
 
 def distances(config: Config, images: ImageSpec, world: World) -> dict[str, float]:

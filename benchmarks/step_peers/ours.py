@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan_distributed.config import Config, load_config
 from gan_distributed.data.manifest import load_manifest
-from gan_distributed.data.order import Order
+from gan_distributed.data.order import Order, rank_positions
 from gan_distributed.data.stream import Stream
 from gan_distributed.models.networks import ImageSpec
 from gan_distributed.training import lease
@@ -51,12 +51,13 @@ def example_config(batch_size: int, latent_dim: int, width: int, precision: str,
     return load_config(None, values | {key.replace("__", "."): value for key, value in more.items()})
 
 
-def our_step(config: Config, images: ImageSpec, rows: Tensor) -> Callable[[], object]:
-    """A function that takes one step on the rows, all of class 0. rows: uint8 [N, H, W, C], on their device."""
-    world = World(device=rows.device)
+def our_step(config: Config, images: ImageSpec, rows: Tensor, world: World | None = None) -> Callable[[], object]:
+    """A function that takes one step on this rank's rows, all of class 0. rows: uint8 [N, H, W, C], on their device."""
+    world = world or World(device=rows.device)
     state = TrainState(config, images, world)
-    step, count = Step(config, state, world), len(rows)
-    labels, places = torch.zeros(count, dtype=torch.int64, device=rows.device), torch.arange(count, device=rows.device)
+    step, labels = Step(config, state, world), torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+    size, lanes = config.training.batch_size, config.data.num_lanes
+    places = torch.from_numpy(rank_positions(0, size, lanes, world.rank, world.size)).to(rows.device)
     return lambda: step([DeviceBatch(rows, labels, places + state.seen_images)], stop=False)
 
 

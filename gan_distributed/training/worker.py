@@ -158,6 +158,8 @@ def _attempt(
                 f"attempt {resume.attempt}: {start} on {world.size} x {world.device.type} "
                 f"in {config.training.precision}, run {run.url}"
             )
+            if config.training.compile:
+                link.say("the first steps are compiled, which takes from some seconds to minutes")
         scoring = None
         if config.score.every_kimg is not None:
             left = config.score.max_rollbacks - resume.returns
