@@ -35,7 +35,7 @@ class TrainingConfig(Section):
     compile: bool = Field(
         False,
         description="let torch.compile make each phase of a step one graph before the first step; needs a C++ compiler "
-        "where workers run, on GPUs Triton",
+        "where workers run, on GPUs also Triton",
     )
     channels_last: bool = Field(True, description="memory layout of images and weights")
     tick_kimg: Positive = Field(4.0, description="interval of log lines and metric records")

@@ -56,20 +56,17 @@ class Compiled:
 
     def _made(self, player: Player, part: Part, numbers: Numbers, inputs: list[Tensor]) -> _Graph:
         traced = _traced(player, part, numbers, inputs)
-        # Nobody asks for derivatives of what is one already.
         graph: _Graph = torch.compile(traced, fullgraph=True, dynamic=False)
-        try:
-            answer = _run(graph, inputs)
-        except Exception:  # noqa: BLE001 - of whatever kind: it is told, if it comes again
+        answer = _tried(graph, inputs)
+        if isinstance(answer, Exception):
             # A process that was killed may have left half a library in the compiler's cache.
             from torch._inductor.utils import fresh_cache
 
             graph = torch.compile(traced, fullgraph=True, dynamic=False)
-            try:
-                with fresh_cache():
-                    answer = _run(graph, inputs)
-            except Exception as error:
-                raise _not_compiled(error) from error
+            with fresh_cache():
+                answer = _tried(graph, inputs)
+        if isinstance(answer, Exception):
+            raise _not_compiled(answer) from answer
         self._check(answer[0], player.gradients(part, numbers)[0])
         player.statistics.taken()
         return graph
@@ -130,8 +127,17 @@ def _filled(part: Part, numbers: Numbers, tensors: tuple[Tensor, ...]) -> tuple[
 
 
 def _run(graph: _Graph, inputs: list[Tensor]) -> _Answer:
+    # Nobody asks for derivatives of what holds them already.
     with torch.no_grad():
         return graph(*inputs)
+
+
+def _tried(graph: _Graph, inputs: list[Tensor]) -> _Answer | Exception:
+    """Compiles it, too, at its first call."""
+    try:
+        return _run(graph, inputs)
+    except Exception as error:  # noqa: BLE001 - compilers fail in many ways, and the caller tells which
+        return error
 
 
 def _present(gradients: Gradients) -> list[Tensor]:
@@ -142,5 +148,5 @@ def _not_compiled(error: Exception) -> ConfigError:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return ConfigError(
         f"training.compile: torch.compile did not take the step ({type(error).__name__}: {lines[0] if lines else ''}); "
-        "it needs a C++ compiler such as g++, on GPUs Triton; set training.compile to false to do without"
+        "it needs a C++ compiler such as g++, on GPUs also Triton; set training.compile to false to do without"
     )

@@ -5,11 +5,12 @@ import logging
 
 import pytest
 import torch
+from ranks import run_ranks
 from test_families_in_training import config_of
 from test_micro_batches import OPTIONS
 from test_micro_batches import config_of as config_of_loss
 from test_step import batch_of, same_bytes
-from test_worker_count import CLASSES, assert_equal_up_to_rounding, config_for, tensors_of
+from test_worker_count import CLASSES, assert_equal_up_to_rounding, config_for, tensors_of, train_steps
 from toy_families import FAMILIES
 
 from gan_distributed.config import Config
@@ -117,6 +118,14 @@ def test_compiled_steps_of_every_kind(name):
         assert_compiled_is_plain_and_goes_on_to_the_bit(CASES[name], 4)
     else:
         assert_equal_up_to_rounding(*(tensors_of(trained(one)) for one in (compiled(CASES[name]), CASES[name])))
+
+
+@pytest.mark.slow
+def test_two_workers_end_as_one_does():
+    config = config_for("bce", 0.0, **MANY, **COMPILED)
+    alone, two = (run_ranks(size, train_steps, [config], 3) for size in (1, 2))
+    for (end,) in two:
+        assert_equal_up_to_rounding(end, alone[0][0])
 
 
 def test_bad_numbers_are_skipped_without_a_trace(uncompiled):
