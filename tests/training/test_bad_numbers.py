@@ -30,8 +30,8 @@ def spoil(state: TrainState, step: Step, name: str, place: str, bad: float) -> C
     kept = player.phase, step._gradients
     undo: list[Callable[[], object]] = []
 
-    def phase(part):
-        loss, sums = kept[0](part)
+    def phase(part, numbers=None):
+        loss, sums = kept[0](part, numbers)
         return (loss * bad, sums) if place == "loss" else (loss, torch.cat([sums[:1] * bad, sums[1:]]))
 
     def gradients_of(asked, parts):
