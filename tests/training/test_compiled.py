@@ -53,6 +53,12 @@ def trained(config: Config, first: int = 0, last: int = 3, before: bytes | None 
     return state
 
 
+@pytest.fixture(autouse=True)
+def quiet_compiler(monkeypatch):
+    """Its log, all of which pytest would keep, takes longer than what it is of."""
+    monkeypatch.setattr(logging.getLogger("torch.__trace"), "propagate", False)
+
+
 @pytest.fixture
 def uncompiled(monkeypatch):
     """What torch.compile would be given is run as it is; its options, in the end."""
@@ -86,12 +92,6 @@ def test_what_is_written_down_for_the_compiler_is_the_step(name, uncompiled):
     assert uncompiled == [{"fullgraph": True, "dynamic": False}] * (3 if lazy else 2)
 
 
-@pytest.fixture
-def quiet_compiler(monkeypatch):
-    """Its log, all of which pytest would keep, takes longer than what it is of."""
-    monkeypatch.setattr(logging.getLogger("torch.__trace"), "propagate", False)
-
-
 def assert_compiled_is_plain_and_goes_on_to_the_bit(config: Config, steps: int) -> None:
     state, step = started(compiled(config))
     for index in range(steps):
@@ -104,14 +104,12 @@ def assert_compiled_is_plain_and_goes_on_to_the_bit(config: Config, steps: int) 
     assert all(same_bytes(one, other) for one, other in pairs)
 
 
-@pytest.mark.usefixtures("quiet_compiler")
 def test_compiled_steps_are_the_plain_ones_and_go_on_to_the_bit():
     no_draws = {"model.discriminator_batch_norm": False, "model.discriminator_dropout": 0.0}
     assert_compiled_is_plain_and_goes_on_to_the_bit(config_for("bce", 1.0, **no_draws), 3)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quiet_compiler")
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_steps_of_every_kind(name):
     if CASES[name].training.discriminator_steps == 1:
