@@ -14,7 +14,6 @@ R1 and R2 in each step, one pass for real and fake images.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -25,9 +24,9 @@ import torch
 import torch.distributed as dist
 from step_peers.ddp import DdpLoop
 from step_peers.ours import example_config, our_loop
-from step_peers.ranks import joined, over_ranks
+from step_peers.ranks import over_ranks, tell_figures
 from step_peers.rows import rows_of
-from step_peers.turns import in_turn, ratio, told
+from step_peers.turns import in_turn, ratio
 
 from gan_distributed.config import Config, load_config
 from gan_distributed.data.order import rank_positions
@@ -68,11 +67,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64, help="of both ranks together")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--precision", default=None, help="of both sides; the device's own without it")
-    options = parser.parse_args()
-    with joined(_RANKS) as world:
-        figures = measured(options, world)
-        if world.rank == 0:
-            print(json.dumps(figures, indent=1) if options.json else told(figures))
+    tell_figures(_RANKS, measured, parser.parse_args())
 
 
 def measured(options: argparse.Namespace, world: World) -> dict[str, float | str]:

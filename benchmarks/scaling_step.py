@@ -10,14 +10,13 @@ out. Without Ray, whose workers take the same step: `scaling.py` runs whole jobs
 """
 
 import argparse
-import json
 import statistics
 
 import torch
 import torch.distributed as dist
 from step_peers.ours import our_step
-from step_peers.ranks import joined, over_ranks
-from step_peers.turns import Times, in_turn, ratio, told
+from step_peers.ranks import over_ranks, tell_figures
+from step_peers.turns import Times, in_turn, ratio
 
 from gan_distributed.config import load_config
 from gan_distributed.models.networks import ImageSpec
@@ -34,11 +33,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=32)
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    with joined(_RANKS) as world:
-        figures = measured(options, world)
-        if world.rank == 0:
-            print(json.dumps(figures, indent=1) if options.json else told(figures))
+    tell_figures(_RANKS, measured, parser.parse_args())
 
 
 def measured(options: argparse.Namespace, world: World) -> dict[str, float | str]:

@@ -1,20 +1,34 @@
 """Processes of one thread on this machine, started by torchrun and joined by gloo, and times over all of them."""
 
+import argparse
 import contextlib
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.distributed as dist
 
 from gan_distributed.training.world import World
-from step_peers.turns import Times
+from step_peers.turns import Times, told
+
+Figures = dict[str, float | str]
+
+
+def tell_figures(
+    count: int, measured: Callable[[argparse.Namespace, World], Figures], options: argparse.Namespace
+) -> None:
+    """Run a function on so many of them, and print what it finds; `options.json` says how."""
+    with _joined(count) as world:
+        figures = measured(options, world)
+        if world.rank == 0:
+            print(json.dumps(figures, indent=1) if options.json else told(figures))
 
 
 @contextlib.contextmanager
-def joined(count: int) -> Iterator[World]:
+def _joined(count: int) -> Iterator[World]:
     """This process as one of them; called in none of them, it starts this program in all, and exits as they do."""
     if "RANK" not in os.environ:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]

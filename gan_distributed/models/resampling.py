@@ -26,8 +26,8 @@ def downsample_binomial(x: Tensor) -> Tensor:
 
 
 def _binomial_filters(x: Tensor) -> Tensor:
-    """One a channel, [C, 1, 3, 3]. Means of repeated pixels, of which they can also be made, take a CPU 1.1 times as
-    long, and torch's compiler without an end.
+    """One a channel, [C, 1, 3, 3]. Of means of repeated pixels, as which the same could be written, torch's compiler
+    made no code for a CPU within minutes.
     """
     taps = 2 - torch.arange(-1, 2, dtype=x.dtype, device=x.device).abs()
     return (taps[:, None] * taps).expand(x.shape[1], 1, 3, 3)

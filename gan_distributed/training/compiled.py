@@ -1,8 +1,8 @@
 """Gradients of the players by torch.compile: each phase with its derivatives is one graph, made for a part's shapes.
 
 torch.compile has no second derivative of what it compiled, which penalties need. So the phase and its backward passes,
-as they are, are first written down as a list of tensor operations (torch.fx's make_fx), which it takes whole. Weights,
-moments and singular vectors stay where they are; what the clock moves, such as a penalty's weight, goes in as a tensor.
+as they are, are first written down as a list of tensor operations (torch.fx's make_fx), which it takes whole. Weights
+and singular vectors stay where they are; what the clock moves, such as a penalty's weight, goes in as a tensor.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,15 +14,13 @@ import torch
 from torch import Tensor
 
 from gan_distributed.config import Config
-from gan_distributed.errors import ConfigError, TrainingError
+from gan_distributed.errors import ConfigError
 from gan_distributed.models.layers import Groups
 from gan_distributed.training.parts import Part
 from gan_distributed.training.phases import Numbers
 from gan_distributed.training.player import Gradients, Player
+from gan_distributed.training.self_check import check_compiled
 
-# How far compiled gradients may be from those taken as they are, as a share of their norm. Compiled, intermediate
-# numbers are not rounded to bf16 between operations.
-_TOLERANCES = {"float64": 1e-6, "float32": 1e-2, "tf32": 1e-1, "bf16": 2e-1}
 # Gradients, what the phase measured, what batch norms observed.
 _Answer = tuple[Gradients, Tensor, list[list[tuple[Tensor, Tensor]]]]
 _Graph = Callable[..., _Answer]
@@ -66,22 +64,11 @@ class Compiled:
             with fresh_cache():
                 answer = _tried(graph, inputs)
         if isinstance(answer, Exception):
-            raise _not_compiled(answer) from answer
-        self._check(answer[0], player.gradients(part, numbers)[0])
+            hint = "it needs a C++ compiler such as g++, on GPUs also Triton"
+            raise _not_compiled(answer, hint) from answer
+        check_compiled(answer[0], player.gradients(part, numbers)[0], self._precision)
         player.statistics.taken()
         return graph
-
-    def _check(self, compiled: Gradients, plain: Gradients) -> None:
-        pairs = list(zip(_present(compiled), _present(plain), strict=True))
-        norm = float(torch.stack([wanted.square().sum() for _, wanted in pairs]).sum().sqrt())
-        distance = float(torch.stack([(found - wanted).square().sum() for found, wanted in pairs]).sum().sqrt())
-        # Weights that are spoiled are no mistake of the compiler; such steps are skipped, and the run goes back.
-        if norm < float("inf") and not distance <= _TOLERANCES[self._precision] * max(norm, 1e-30):
-            raise TrainingError(
-                f"self-check: compiled gradients are {distance / max(norm, 1e-30):.1e} of their norm away from those "
-                f"taken as they are, in {self._precision}; this is a mistake of the program or of its libraries, set "
-                "training.compile to false"
-            )
 
 
 def _inputs(part: Part, numbers: Numbers) -> Iterator[Tensor]:
@@ -109,7 +96,8 @@ def _traced(player: Player, part: Part, numbers: Numbers, inputs: list[Tensor]) 
         traced: Callable[..., Any] = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
     except Exception as error:
         player.statistics.taken()
-        raise _not_compiled(error) from error
+        hint = "the host must read no number of a tensor, as a network or loss of one's own may"
+        raise _not_compiled(error, hint) from error
     return traced
 
 
@@ -140,13 +128,9 @@ def _tried(graph: _Graph, inputs: list[Tensor]) -> _Answer | Exception:
         return error
 
 
-def _present(gradients: Gradients) -> list[Tensor]:
-    return [gradient.double() for gradient in gradients if gradient is not None]
-
-
-def _not_compiled(error: Exception) -> ConfigError:
+def _not_compiled(error: Exception, hint: str) -> ConfigError:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return ConfigError(
         f"training.compile: torch.compile did not take the step ({type(error).__name__}: {lines[0] if lines else ''}); "
-        "it needs a C++ compiler such as g++, on GPUs also Triton; set training.compile to false to do without"
+        f"{hint}; set training.compile to false to do without"
     )

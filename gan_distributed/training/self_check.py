@@ -1,7 +1,7 @@
 """What is tried on two images before the first step, with the run's own networks and on its own device.
 
 Penalties must reach the discriminator's gradient, in finite numbers, and our convolutions' derivatives must be those of
-autograd. It moves nothing, and asks no other rank.
+autograd; and what is compiled must be what it was made of. It moves nothing, and asks no other rank.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,8 @@ from gan_distributed.training.world import World
 _IMAGES = 2
 # How far two ways to one gradient may be apart, as a share of its norm: far above rounding, far below a mistake.
 _TOLERANCES = {"float64": 1e-6, "float32": 1e-2, "bf16": 1e-2, "tf32": 1e-1}
+# Compiled, intermediate numbers are not rounded to bf16 between operations.
+_COMPILED_TOLERANCES = _TOLERANCES | {"bf16": 2e-1}
 _PENALTIES = {"r1_gamma": "r1_every", "r2_gamma": "r2_every", "gp_weight": "gp_every"}
 
 
@@ -56,6 +58,20 @@ def check_gradients(config: Config, state: TrainState, device: torch.device) -> 
         raise TrainingError(
             f"self-check: the discriminator's gradient is {share:.1e} of its norm away from autograd's own on "
             f"{device.type} in {precision}; this is a mistake of the program or of its libraries"
+        )
+
+
+def check_compiled(compiled: Sequence[Tensor | None], plain: Sequence[Tensor | None], precision: str) -> None:
+    """Raise TrainingError where compiled gradients are not those taken as they are, on the same images."""
+    found, wanted = ([one.double() for one in gradients if one is not None] for gradients in (compiled, plain))
+    if not _is_finite(wanted):
+        # As above.
+        return
+    share = _distance(found, wanted) / max(_norm(wanted), 1e-30)
+    if not share <= _COMPILED_TOLERANCES[precision]:
+        raise TrainingError(
+            f"self-check: compiled gradients are {share:.1e} of their norm away from those taken as they are, in "
+            f"{precision}; this is a mistake of the program or of its libraries, set training.compile to false"
         )
 
 

@@ -173,11 +173,11 @@ def test_a_compiler_that_fails_once_is_asked_again_and_else_told_in_one_line(mon
     assert_equal_up_to_rounding(*(tensors_of(trained(one, last=1)) for one in (compiled(config), config)))
 
 
-def test_no_step_that_reads_a_number_becomes_a_graph(monkeypatch):
+def test_no_step_that_reads_a_number_becomes_a_graph():
     """Such as one of a user's own network; the number would stay in the graph for ever."""
     state, step = started(compiled(config_for("bce", 1.0)))
     state.generator.register_forward_hook(lambda module, inputs, images: images * float(inputs[0].abs().mean()))
-    with pytest.raises(ConfigError, match=r"training\.compile: torch\.compile did not take the step"):
+    with pytest.raises(ConfigError, match=r"did not take the step .*; the host must read no number"):
         step([batch_of(0)], stop=False)
 
 
