@@ -2,11 +2,11 @@
 
     python benchmarks/gpu_step.py [--seconds 8] [--device cuda] [--tiny]
 
-A row a case: images a second, milliseconds a step, the share of the step in which the GPU computes (kernels' time over
-elapsed time, from torch's profiler), peak memory. plain is the same networks, loss and penalties with torch's own
-convolutions and derivatives, channels first, tf32 and float32; compiled is ours with `training.compile`, also with
-torch.compile told to record CUDA graphs. The last rows are the stream: rows into page-locked memory, and from there
-onto the device. `--device cpu --tiny` only shows that it runs. Not yet run on a GPU.
+A row a case: images a second, milliseconds a step, operations of convolutions and products a second (counted by torch
+in one step), the share of the step in which the GPU computes (kernels' time over elapsed time, by torch's profiler),
+peak memory. plain is the same networks, loss and penalties with torch's own convolutions and derivatives, channels
+first, launched singly, in float32 and tf32; compiled is ours with `training.compile`. The last rows are the stream:
+rows into page-locked memory, and from there onto the device. `--device cpu --tiny` only shows that it runs.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-import torch._inductor.config
 from step_peers.ours import our_step
+from torch.utils.flop_counter import FlopCounterMode
 
 from gan_distributed.config import Config, load_config
 from gan_distributed.models.convolution import torchs_own
@@ -26,8 +26,8 @@ from gan_distributed.training.precision import set_precision
 
 _HINGE = {"loss.name": "hinge"}
 _R3GAN = {"loss.name": "rpgan", "loss.r1_gamma": 1.0, "loss.r2_gamma": 1.0, "model.latent_dim": 64}
-_PLAIN = {"training.channels_last": False}
-_COMPILED = {"training.compile": True}
+_SINGLY = {"training.cuda_graphs": False}
+_PLAIN = {"training.channels_last": False, **_SINGLY}
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,12 @@ CASES = (
 
 @dataclass(frozen=True)
 class Way:
-    """How a step is taken. plain: with torch's own derivatives.   cuda_graphs: of what is compiled."""
+    """How a step is taken. plain: with torch's own derivatives."""
 
     name: str
     precision: str
     values: dict[str, object] = field(default_factory=dict)
     plain: bool = False
-    cuda_graphs: bool = False
 
 
 WAYS = (
@@ -66,9 +65,10 @@ WAYS = (
     Way("plain tf32", "tf32", _PLAIN, plain=True),
     Way("ours tf32", "tf32"),
     Way("ours bf16", "bf16"),
-    Way("ours bf16, channels first", "bf16", _PLAIN),
-    Way("compiled bf16", "bf16", _COMPILED),
-    Way("compiled bf16, CUDA graphs", "bf16", _COMPILED, cuda_graphs=True),
+    Way("ours bf16, launched singly", "bf16", _SINGLY),
+    Way("ours bf16, channels first", "bf16", {"training.channels_last": False}),
+    Way("compiled bf16", "bf16", {"training.compile": True}),
+    Way("compiled bf16, singly", "bf16", {"training.compile": True, **_SINGLY}),
 )
 
 
@@ -77,13 +77,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--cases", default="", help="part of a case's name")
+    parser.add_argument("--ways", default="", help="part of a way's name")
+    parser.add_argument("--without", default="not one", help="part of a way's name that is left out")
     options = parser.parse_args()
     device = torch.device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}")
-    print(f"{'case':<12}{'way':<28}{'images/s':>10}{'ms a step':>11}{'busy':>7}{'peak GiB':>10}")
-    for case in CASES:
-        for way in WAYS:
+    print(f"{'case':<12}{'way':<28}{'images/s':>10}{'ms a step':>11}{'TFLOP/s':>10}{'busy':>7}{'peak GiB':>10}")
+    for case in (case for case in CASES if options.cases in case.name):
+        for way in (way for way in WAYS if options.ways in way.name and options.without not in way.name):
             compiles = "training.compile" in way.values
             only_gpu = way.precision == "tf32" or compiles
             if (device.type != "cuda" and only_gpu) or (compiles and not case.compiled):
@@ -99,11 +102,11 @@ def main() -> None:
 def measured(case: Case, way: Way, device: torch.device, options: argparse.Namespace) -> str:
     config = config_of(case, way, options.tiny)
     set_precision(config, device)
-    torch.backends.cudnn.benchmark = True
-    torch._inductor.config.triton.cudagraphs = way.cuda_graphs
     with torchs_own() if way.plain else contextlib.nullcontext():
         step = step_of(config, case.resolution, device)
-        for _ in range(1 if options.tiny else 5):
+        with FlopCounterMode(display=False) as counter:
+            step()
+        for _ in range(0 if options.tiny else 4):
             step()
         synchronize(device)
         peak = 0.0
@@ -121,7 +124,8 @@ def measured(case: Case, way: Way, device: torch.device, options: argparse.Names
             peak = torch.cuda.max_memory_allocated() / 2**30
         busy = busy_share(step, device)
     size = config.training.batch_size
-    return f"{size / seconds:>10.0f}{1000 * seconds:>11.2f}{busy:>7.0%}{peak:>10.2f}"
+    rate = counter.get_total_flops() / seconds / 1e12
+    return f"{size / seconds:>10.0f}{1000 * seconds:>11.2f}{rate:>10.1f}{busy:>7.0%}{peak:>10.2f}"
 
 
 def config_of(case: Case, way: Way, tiny: bool) -> Config:

@@ -37,6 +37,11 @@ class TrainingConfig(Section):
         description="let torch.compile make each phase of a step one graph before the first step; needs a C++ compiler "
         "where workers run, on GPUs also Triton",
     )
+    cuda_graphs: bool | None = Field(
+        None,
+        description="record the pieces of a step once and launch each as one, which small networks gain by; takes "
+        "memory for the pieces' inputs and results; null: on GPUs, where no batch-norm group lies on several workers",
+    )
     channels_last: bool = Field(True, description="memory layout of images and weights")
     tick_kimg: Positive = Field(4.0, description="interval of log lines and metric records")
     max_nonfinite_steps: PositiveInt = Field(20, description="skipped steps in a row before going back")

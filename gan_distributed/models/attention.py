@@ -25,14 +25,18 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: float [N, C, H, W] with even sizes; the same shape comes back."""
         height, width = x.shape[2:]
-        # [N, inner, H W], [N, inner, H W / 4], [N, values, H W / 4]
-        query = self.query(x).flatten(2)
-        key = functional.max_pool2d(self.key(x), 2).flatten(2)
-        value = functional.max_pool2d(self.value(x), 2).flatten(2)
+        # [N, H W, inner], [N, H W / 4, inner], [N, H W / 4, values]; with channels last nothing is laid out anew.
+        query = _pixels(self.query(x))
+        key = _pixels(functional.max_pool2d(self.key(x), 2))
+        value = _pixels(functional.max_pool2d(self.value(x), 2))
         # In the weights' precision: a score of 32 rounded to bf16 is off by up to 1/8, and so is its share.
         with torch.autocast(x.device.type, enabled=False):
             precise = self.strength.dtype
-            share = torch.softmax(query.transpose(1, 2).to(precise) @ key.to(precise), dim=2)
-        mixed = value @ share.to(value.dtype).transpose(1, 2)
-        out: Tensor = self.out(mixed.reshape(x.shape[0], mixed.shape[1], height, width))
+            share = torch.softmax(query.to(precise) @ key.to(precise).transpose(1, 2), dim=2)
+        mixed = share.to(value.dtype) @ value
+        out: Tensor = self.out(mixed.reshape(x.shape[0], height, width, -1).permute(0, 3, 1, 2))
         return x + self.strength.to(out.dtype) * out
+
+
+def _pixels(x: Tensor) -> Tensor:
+    return x.flatten(2).transpose(1, 2)

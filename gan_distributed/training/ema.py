@@ -36,7 +36,7 @@ class Average:
         self._network = [*network.parameters(), *network.buffers()]
         self._power_iteration = PowerIteration(average)
 
-    def update(self, keep: float, ok: Tensor) -> None:
+    def update(self, keep: float | Tensor, ok: Tensor) -> None:
         """Average = keep x average + (1 - keep) x network, where ok (bool []) is true."""
         lerp_where(ok, self._average, self._network, 1.0 - keep)
         self._power_iteration.advance(ok)

@@ -7,16 +7,20 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def lerp_where(ok: Tensor, olds: Sequence[Tensor], news: Sequence[Tensor], weight: float) -> None:
-    """Move olds towards news by a weight in [0, 1], in place, where ok (bool []) is true."""
+def lerp_where(ok: Tensor, olds: Sequence[Tensor], news: Sequence[Tensor], weight: float | Tensor) -> None:
+    """Move olds towards news by a weight in [0, 1] (float64 [] of a tensor), in place, where ok (bool []) is true."""
     if not olds:
         return
     if ok.device.type == "cpu":
         # Nothing to wait for here, and the selection below would take three passes over the memory.
         if ok:
-            torch._foreach_lerp_(list(olds), list(news), weight)
+            torch._foreach_lerp_(list(olds), list(news), float(weight))
         return
-    _copy_where(ok, olds, torch._foreach_lerp(list(olds), list(news), weight))
+    if isinstance(weight, Tensor):
+        moved = [torch.lerp(old, new, weight.to(old.dtype)) for old, new in zip(olds, news, strict=True)]
+    else:
+        moved = list(torch._foreach_lerp(list(olds), list(news), weight))
+    _copy_where(ok, olds, moved)
 
 
 @torch.no_grad()
@@ -52,4 +56,4 @@ class Undo:
 def _copy_where(ok: Tensor, olds: Sequence[Tensor], news: Sequence[Tensor]) -> None:
     for old, new in zip(olds, news, strict=True):
         # A product with 0 would let a NaN through, and turn -0.0 into 0.0.
-        old.copy_(torch.where(ok, new, old))
+        torch.where(ok, new, old, out=old)

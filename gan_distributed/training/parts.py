@@ -13,6 +13,7 @@ from gan_distributed.config import Config
 from gan_distributed.errors import ConfigError
 from gan_distributed.models.layers import Groups
 from gan_distributed.randomness import Draws, key_of
+from gan_distributed.training.recorded import records_steps
 from gan_distributed.training.world import World
 
 # Fakes draw in the discriminator (dropout, augmentation), and the generator's phase its latents, at positions of their
@@ -48,7 +49,7 @@ class Part:
 
 
 class Partition:
-    """How the local batches of a step become parts."""
+    """How the local batches of a step become parts. records: whether what comes of them is recorded."""
 
     def __init__(self, config: Config, world: World, dtype: torch.dtype) -> None:
         self._config, self._dtype = config, dtype
@@ -61,8 +62,11 @@ class Partition:
         self._micro = micro if micro is not None and micro < size else None
         # Images of a batch-norm group; 1 where images can be parted anyhow.
         self._group_size = size // self._groups if config.model.has_batch_norm else 1
-        if self.shared_groups and config.model.has_batch_norm:
+        shares = self.shared_groups and config.model.has_batch_norm
+        if shares:
             self._check_needs_no_shared_groups(world.size)
+        # A reduction over ranks in the midst of a phase stays out of what is recorded.
+        self.records = records_steps(config, world) and not shares
 
     def __call__(self, batches: list[DeviceBatch], rollbacks: int) -> list[list[Part]]:
         """The parts of each phase: the generator's takes the last batch, and latents of its own, where they are fresh;
@@ -92,6 +96,7 @@ class Partition:
         for name, value, off in (
             ("micro_batch_size", self._micro, "null"),
             ("compile", "true" if training.compile else None, "false"),
+            ("cuda_graphs", "true" if training.cuda_graphs else None, "null"),
         ):
             if value is not None:
                 raise ConfigError(
@@ -102,10 +107,10 @@ class Partition:
 
     def _with_last_kept(self, phases: list[list[Part]]) -> list[list[Part]]:
         """The generator's phase as the last discriminator phase. Micro-batches are made anew, as their graphs together
-        would take the memory that they save, and so is what compiled phases take, which share no graph.
+        would take the memory that they save, and so is what compiled or recorded phases take, which share no graph.
         """
         *others, last = phases
-        if len(last) == 1 and not self._config.training.compile:
+        if len(last) == 1 and not (self.records or self._config.training.compile):
             last = [replace(last[0], kept=True)]
         return [*others, last, last]
 

@@ -12,6 +12,9 @@ class PowerIteration:
     def __init__(self, network: nn.Module) -> None:
         self._layers = [layer for layer in network.modules() if isinstance(layer, SpectralLayer)]
 
+    def __bool__(self) -> bool:
+        return bool(self._layers)
+
     def vectors(self) -> list[Tensor]:
         """Left and right vector of every layer."""
         return [vector for layer in self._layers for vector in (layer.left, layer.right)]

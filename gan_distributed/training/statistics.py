@@ -1,6 +1,7 @@
 """The running statistics of one network's batch norms: when they move, and by what."""
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ class RunningStatistics:
     def __init__(self, network: nn.Module) -> None:
         self._layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm)]
 
+    def __bool__(self) -> bool:
+        return bool(self._layers)
+
     def observed(self) -> list[Tensor]:
         """Every mean and variance observed since the last commit."""
         return [statistic for layer in self._layers for pair in layer.observed for statistic in pair]
@@ -28,10 +32,11 @@ class RunningStatistics:
             layer.observed.clear()
         return found
 
-    def give(self, observed: list[list[tuple[Tensor, Tensor]]]) -> None:
-        """Add what was taken, or what somebody computed in the layers' place."""
+    def give(self, observed: list[list[tuple[Tensor, Tensor]]], others: Sequence[Tensor] | None = None) -> None:
+        """Add what was taken, or what somebody computed in the layers' place; others: in its place, in its order."""
+        given = iter(others) if others is not None else (one for pairs in observed for pair in pairs for one in pair)
         for layer, pairs in zip(self._layers, observed, strict=True):
-            layer.observed.extend(pairs)
+            layer.observed.extend((next(given), next(given)) for _ in pairs)
 
     def health(self, like: Tensor) -> Tensor:
         """Zero where all statistics, observed and running, are finite, else NaN: [1], of another tensor's kind."""

