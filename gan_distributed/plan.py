@@ -118,7 +118,7 @@ def _rates(
     rates = [size / one.seconds for one in found]
     limits = " or ".join(dict.fromkeys(one.limit for one in found))
     shares = " to ".join(f"{share:.0%}" for share in gpus.SHARES)
-    launches = " to ".join(f"{launch_s * 1e6:.0f}" for launch_s in gpus.LAUNCHES_S)
+    launches = " to ".join(f"{launch_s * 1e6:g}" for launch_s in gpus.LAUNCHES_S)
     told = [
         f"counted in {precision}: an image takes {asked.flops / size / 1e9:,.3g} GFLOP and moves "
         f"{asked.moved_bytes / size / 1e6:,.0f} MB, a step starts {asked.kernels:,.0f} kernels",

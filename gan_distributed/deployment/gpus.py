@@ -1,4 +1,4 @@
-"""What data sheets say of GPUs, and how fast a step may be on one: bounds and a range, nothing that was measured.
+"""What data sheets say of GPUs, and how fast a step may be on one: bounds, and a range that one GPU's figures lie in.
 
 Peaks are those of dense arithmetic: where a data sheet counts structured sparsity, it is halved. Sources: NVIDIA's data
 sheets of V100 (2018), T4 (2019), A100 (2021), L4 and L40S (2023), H100 and H200 (2024) and DGX B200 (2024, an eighth of
@@ -14,10 +14,11 @@ from gan_distributed.errors import InputError
 if TYPE_CHECKING:
     from gan_distributed.deployment.step_work import StepWork
 
-# Assumed, not measured: the share of its data sheet that a GPU reaches in such networks, at worst and at best.
-SHARES = (0.2, 0.6)
-# Assumed, not measured: what the host takes to start one kernel of eager PyTorch, at worst and at best.
-LAUNCHES_S = (15e-6, 5e-6)
+# The share of its data sheet that a GPU reaches, at worst and at best. One H200 in bf16 reached 9% (r3gan, 32 px), 16%
+# (dcgan, 64 px), 23% (sngan, 32 px) and 26% (biggan, 128 px); assumed for every other.
+SHARES = (0.1, 0.3)
+# How far apart kernels begin that are launched as one, at worst and at best: 1.5 to 2.1 us there.
+LAUNCHES_S = (4e-6, 1.5e-6)
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Bounds:
 
 
 def bounds(gpu: Gpu, precision: str | None, work: "StepWork", share: float, launch_s: float) -> Bounds:
-    """The roofline of a step (Williams et al. 2009), at a share of the data sheet, and the host that starts it."""
+    """The roofline of a step (Williams et al. 2009), at a share of the data sheet, and the launches of its kernels."""
     return Bounds(
         arithmetic=work.flops / gpu.peak(precision) / share,
         memory=work.moved_bytes / gpu.memory_bytes_per_s / share,

@@ -34,7 +34,7 @@ class SelfAttention(nn.Module):
             precise = self.strength.dtype
             share = torch.softmax(query.to(precise) @ key.to(precise).transpose(1, 2), dim=2)
         mixed = share.to(value.dtype) @ value
-        out: Tensor = self.out(mixed.reshape(x.shape[0], height, width, -1).permute(0, 3, 1, 2))
+        out: Tensor = self.out(mixed.reshape(x.shape[0], height, width, mixed.shape[2]).permute(0, 3, 1, 2))
         return x + self.strength.to(out.dtype) * out
 
 

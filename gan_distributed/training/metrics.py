@@ -20,7 +20,7 @@ _NETWORKS, _KINDS = ("generator", "discriminator"), ("real", "fake")
 class WorkerMetrics:
     """What one rank tells; labels `run` and `rank`.
 
-    gpu_bytes: the memory that this rank allocated on its GPU, at its peak; None where it has none.
+    gpu_bytes: the memory that this rank took of its GPU, at its peak, recordings' included; None where it has none.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class WorkerMetrics:
         e.counter("gan_replayed_images", "Images shown again after a restart or a return to an older checkpoint")
         e.gauge("gan_process_resident_bytes", "Resident memory of this rank's process")
         e.gauge("gan_process_private_bytes", "Resident memory of this rank's process but for mapped files")
-        e.gauge("gan_gpu_memory_bytes", "Memory that this rank allocated on its GPU, at its peak")
+        e.gauge("gan_gpu_memory_bytes", "Memory that this rank took of its GPU, at its peak")
 
     def _declare_storage(self, e: Exposition) -> None:
         e.gauge("gan_checkpoint_seconds", "Time from the last snapshot to its commit")

@@ -84,9 +84,7 @@ def run_rank(assignment: Assignment, world: World, cpus_per_worker: int, link: L
     manifest = load_manifest(assignment.data_url, assignment.fingerprint)
     if assignment.config.metrics.phase_times:
         world = replace(world, timer=PhaseTimer(world.device))
-    gpu_bytes = (
-        functools.partial(torch.cuda.max_memory_allocated, world.device) if world.device.type == "cuda" else None
-    )
+    gpu_bytes = functools.partial(torch.cuda.max_memory_reserved, world.device) if world.device.type == "cuda" else None
     name = run.url.rsplit("/", 1)[-1]
     metrics = WorkerMetrics(assignment.config.metrics, name, world.rank, world.local_rank, gpu_bytes)
     with contextlib.closing(metrics):

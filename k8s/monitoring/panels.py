@@ -147,7 +147,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Of the namespace's pods, as NVIDIA's DCGM exporter tells it.",
             (('avg by (namespace, pod, gpu) (DCGM_FI_DEV_GPU_UTIL{namespace=~"$namespace"})', "{{pod}} {{gpu}}"),),
         ),
-        Panel("GPU memory", "bytes", "Allocated by each rank, at its peak.", (("gan_gpu_memory_bytes{@}", _RANK),)),
+        Panel("GPU memory", "bytes", "Taken by each rank, at its peak.", (("gan_gpu_memory_bytes{@}", _RANK),)),
     ),
     "Is it costing": (
         Panel(

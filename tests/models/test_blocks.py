@@ -13,8 +13,11 @@ from gan_distributed.models.layers import BatchContext, BatchNorm, ConditionalBa
 from gan_distributed.models.r3gan import Pointwise
 from gan_distributed.models.resampling import (
     downsample_binomial,
+    downsample_by_means,
     downsample_mean,
+    repeated_as_on_a_gpu,
     upsample_binomial,
+    upsample_by_means,
     upsample_nearest,
 )
 from gan_distributed.models.residual import UpBlock, plain_convolution
@@ -37,7 +40,37 @@ def test_binomial_resampling_is_a_convolution_with_its_filter():
     torch.testing.assert_close(downsample_binomial(x), wanted, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("resample", [upsample_nearest, downsample_mean, upsample_binomial, downsample_binomial])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_gpus_way_to_resample_is_that_of_a_cpu(layout):
+    x = numbers(2, 3, 8, 6).contiguous(memory_format=layout)
+    for ours, wanted in ((upsample_by_means, upsample_binomial), (downsample_by_means, downsample_binomial)):
+        torch.testing.assert_close(ours(x), wanted(x), rtol=1e-12, atol=1e-12)
+        assert ours(x).is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pixels_are_repeated_and_added_up_as_torch_does_it(layout, monkeypatch):
+    x = numbers(2, 3, 4, 6).contiguous(memory_format=layout)
+    repeated = functional.interpolate(x, scale_factor=2.0)
+    for way in (upsample_nearest, repeated_as_on_a_gpu):
+        assert torch.equal(way(x), repeated)
+        assert way(x).is_contiguous(memory_format=layout)
+    torch.testing.assert_close(downsample_mean(x), functional.avg_pool2d(x, 2), rtol=1e-15, atol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert upsample_nearest(x.bfloat16()).dtype == torch.bfloat16
+
+
+RESAMPLING = [
+    upsample_nearest,
+    downsample_mean,
+    upsample_binomial,
+    downsample_binomial,
+    upsample_by_means,
+    downsample_by_means,
+]
+
+
+@pytest.mark.parametrize("resample", RESAMPLING)
 def test_resampling_is_twice_differentiable_and_keeps_flat_pictures(resample):
     x = numbers(1, 2, 4, 4).requires_grad_()
     assert torch.autograd.gradcheck(resample, x)
