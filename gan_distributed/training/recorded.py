@@ -76,6 +76,8 @@ class Recorder:
             # Other threads copy batches and checkpoints meanwhile.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 made = function(*places)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise ConfigError(
                 f"training.cuda_graphs: the step cannot be recorded ({str(error).splitlines()[0]}); the host must read "

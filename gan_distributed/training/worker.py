@@ -15,6 +15,7 @@ from gan_distributed.data import storage
 from gan_distributed.data.manifest import Manifest, load_manifest
 from gan_distributed.data.order import Order
 from gan_distributed.data.stream import Stream
+from gan_distributed.errors import ConfigError
 from gan_distributed.models.networks import ImageSpec
 from gan_distributed.training import lease
 from gan_distributed.training.archive import Archive, clock_of_best
@@ -23,6 +24,7 @@ from gan_distributed.training.checkpoint_writer import CheckpointWriter
 from gan_distributed.training.collapse import CollapseError
 from gan_distributed.training.feed import page_locked, valid_batches
 from gan_distributed.training.fine_tuning import read_origin
+from gan_distributed.training.hardware import device_name
 from gan_distributed.training.link import Link
 from gan_distributed.training.loop import Loop
 from gan_distributed.training.metrics import WorkerMetrics
@@ -109,9 +111,20 @@ def _attempts(assignment: Assignment, manifest: Manifest, world: World, metrics:
         except CollapseError as error:
             told, best = error.reason, error.best_seen_images
             world.on_rank_zero(lambda: return_to_best(run, best, told, link.say))  # noqa: B023 - called at once
+        except torch.OutOfMemoryError as error:
+            raise _too_large(assignment.config, world, error) from error
         finally:
             for one in held:
                 one.release()
+
+
+def _too_large(config: Config, world: World, error: Exception) -> ConfigError:
+    told, part = str(error).split(". ")[0], -(-config.training.batch_size // world.size)
+    images = min(part, config.training.micro_batch_size or part)
+    return ConfigError(
+        f"rank {world.rank}, {device_name(world.device)}: {told}; {images} images pass through the networks at once: "
+        "set training.micro_batch_size lower, or take more workers or narrower networks"
+    )
 
 
 def _attempt(

@@ -2,11 +2,15 @@
 
 import re
 
+import pytest
+import torch
 from datasets import write_dataset
 from in_process import train_here
 from servers import get, pushgateway
 
+from gan_distributed.errors import ConfigError
 from gan_distributed.exposition import Exposition
+from gan_distributed.training.step import Step
 
 
 def test_one_process_tells_as_rank_and_as_driver_and_pushes_its_end(tmp_path, monkeypatch):
@@ -33,3 +37,23 @@ def test_one_process_tells_as_rank_and_as_driver_and_pushes_its_end(tmp_path, mo
     assert float(final["gan_final_seconds"]) > 0
     states = re.findall(r'^gan_final_state\{.*state="(\w+)"\} (.*)$', pushed, re.MULTILINE)
     assert dict(states) == {"done": "1", "failed": "0", "stopped": "0"}
+
+
+def test_a_gpu_that_is_too_small_is_told_in_a_line_and_costs_nothing_that_was_saved(tmp_path, monkeypatch):
+    write_dataset(str(tmp_path / "data"))
+    steps, step = [], Step.__call__
+
+    def fails(self, *arguments):
+        steps.append(None)
+        if len(steps) == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has 1 GiB.\nMore.")
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Step, "__call__", fails)
+    told = "rank 0, .*: CUDA out of memory; 16 images pass .* at once: set training.micro_batch_size lower"
+    with pytest.raises(ConfigError, match=told) as raised:
+        train_here(tmp_path, str(tmp_path / "data"))
+    assert "\n" not in str(raised.value)
+    assert train_here(tmp_path, str(tmp_path / "data")) == 0
+    # Of six steps the second saved; the third and the fourth are taken again.
+    assert len(steps) == 4 + 4

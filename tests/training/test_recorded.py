@@ -3,6 +3,7 @@
 The recorder's own graphs are tried in test_on_gpu.py.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -109,6 +110,32 @@ def test_no_reduction_over_ranks_is_recorded():
     with pytest.raises(ConfigError, match=r"training\.cuda_graphs true: model\.batch_norm_groups 1 is no multiple of"):
         Partition(wanted, gpu, torch.float32)
     assert Partition(config_for("bce", 1.0, **{"model.batch_norm_groups": 2}), gpu, torch.float32).records
+
+
+@pytest.mark.parametrize(
+    ("failure", "told", "message"),
+    [
+        (
+            RuntimeError("operation not permitted\nand why"),
+            ConfigError,
+            r"recorded \(operation not permitted\); the host",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory."), torch.OutOfMemoryError, "CUDA out of memory"),
+    ],
+)
+def test_why_nothing_is_recorded(monkeypatch, failure, told, message):
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: contextlib.nullcontext())
+    recorder = Recorder(torch.device("cpu"), records=False)
+    recorder.records = True
+
+    def fails(x):
+        raise failure
+
+    assert recorder("once", lambda x: x + 1, torch.ones(1)) == 2
+    with pytest.raises(told, match=message) as raised:
+        recorder("once", fails, torch.ones(1))
+    assert "\n" not in str(raised.value)
 
 
 def test_numbers_go_in_as_tensors_where_they_are_recorded(played):
