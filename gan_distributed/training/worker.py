@@ -29,7 +29,8 @@ from gan_distributed.training.link import Link
 from gan_distributed.training.loop import Loop
 from gan_distributed.training.metrics import WorkerMetrics
 from gan_distributed.training.outcome import Outcome
-from gan_distributed.training.precision import set_precision, with_precision
+from gan_distributed.training.parts import Partition
+from gan_distributed.training.precision import dtype_of, set_precision, with_precision
 from gan_distributed.training.records import Recorder, read_records
 from gan_distributed.training.retention import collect_orphans
 from gan_distributed.training.rollbacks import num_returns, record_rollback, return_to_best
@@ -103,7 +104,7 @@ def _attempts(assignment: Assignment, manifest: Manifest, world: World, metrics:
     while True:
         held: list[lease.Lease] = []
         try:
-            resume = world.on_rank_zero(lambda: _begin(assignment, run, held, world.device))  # noqa: B023 - called at once
+            resume = world.on_rank_zero(lambda: _begin(assignment, run, held, world))  # noqa: B023 - called at once
             return _attempt(assignment, manifest, world, metrics, resume, held, link)
         except NonfiniteError as error:
             reason = str(error)
@@ -186,12 +187,14 @@ def _attempt(
         return outcome
 
 
-def _begin(assignment: Assignment, run: RunFolder, held: list[lease.Lease], device: torch.device) -> Resume:
+def _begin(assignment: Assignment, run: RunFolder, held: list[lease.Lease], world: World) -> Resume:
     """Take the lease, record the configuration, find the checkpoint to go on from. Rank 0."""
     held.append(lease.acquire(run, assignment.owner))
     found = newest_checkpoint(run, "state")
     seen_images = found[0].seen_images if found else 0
-    config = with_precision(assignment.config, read_config(run), device)
+    config = with_precision(assignment.config, read_config(run), world.device)
+    # What cannot be is refused before it is written down.
+    Partition(config, world, dtype_of(config))
     origin, networks = (None, None) if found else read_origin(config.from_checkpoint)
     start = Start(held[0].attempt, seen_images, origin)
     recorded = check_resume(run, config, assignment.fingerprint, set(assignment.allowed), start)

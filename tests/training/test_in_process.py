@@ -57,3 +57,11 @@ def test_a_gpu_that_is_too_small_is_told_in_a_line_and_costs_nothing_that_was_sa
     assert train_here(tmp_path, str(tmp_path / "data")) == 0
     # Of six steps the second saved; the third and the fourth are taken again.
     assert len(steps) == 4 + 4
+
+
+def test_what_a_worker_cannot_do_leaves_no_run_behind(tmp_path):
+    write_dataset(str(tmp_path / "data"))
+    with pytest.raises(ConfigError, match=r"training\.cuda_graphs true needs a GPU"):
+        train_here(tmp_path, str(tmp_path / "data"), "training.cuda_graphs=true", "cluster.use_gpu=false")
+    # Without it the same run id starts anew, not as a resume with another configuration.
+    assert train_here(tmp_path, str(tmp_path / "data"), "cluster.use_gpu=false") == 0
