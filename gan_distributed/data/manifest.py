@@ -227,14 +227,15 @@ def _parsed(place: str, found: bytes, fingerprint: str | None) -> Manifest:
         raise DataError(f"{place}: not a manifest of a prepared data set; prepare into another folder")
     if content["format_version"] != FORMAT_VERSION:
         raise DataError(
-            f"{place}: format version {content['format_version']}, this program reads {FORMAT_VERSION}; "
+            f"{place}: format version {content['format_version']!r}, this program reads {FORMAT_VERSION}; "
             "use the version that wrote it, or prepare the data set again"
         )
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        # A key that nobody knows may be anything.
+        where = ".".join(part if (part := str(one)).isprintable() else repr(part) for one in first["loc"])
         raise DataError(
             f"{place}: {where + ': ' if where else ''}{first['msg']}; prepare the data set again"
         ) from error

@@ -8,7 +8,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def lerp_where(ok: Tensor, olds: Sequence[Tensor], news: Sequence[Tensor], weight: float | Tensor) -> None:
-    """Move olds towards news by a weight in [0, 1] (float64 [] of a tensor), in place, where ok (bool []) is true."""
+    """Move olds towards news by a weight in [0, 1], a number or float64 [], in place, where ok (bool []) is true."""
     if not olds:
         return
     if ok.device.type == "cpu":

@@ -89,7 +89,9 @@ def test_another_fingerprint(tmp_path):
         (["blocks", "bytes"], 3, "not 4 for each"),
         (["block_rows"], 0, "block_rows"),
         (["format_version"], 2, "format version 2"),
+        (["format_version"], "1\n2", r"format version '1\\n2'"),
         (["surprise"], 1, "surprise"),
+        (["two\nlines"], 1, r"'two\\nlines': Extra"),
         (["blocks", "sha256"], "xyz", "sha256"),
     ],
 )
