@@ -79,11 +79,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--kernels", type=int, default=0, help="how many of the kernels that take longest to tell")
+    parser.add_argument("--tuned", action="store_true", help="cuDNN tries its kernels first, which training does not")
     parser.add_argument("--cases", default="", help="part of a case's name")
     parser.add_argument("--ways", default="", help="part of a way's name")
     parser.add_argument("--without", default="not one", help="part of a way's name that is left out")
     options = parser.parse_args()
     device = torch.device(options.device)
+    torch.backends.cudnn.benchmark = options.tuned
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}")
     print(f"{'case':<12}{'way':<28}{'images/s':>10}{'ms a step':>11}{'TFLOP/s':>10}{'busy':>7}{'peak GiB':>10}")
@@ -126,11 +129,11 @@ def measured(case: Case, way: Way, device: torch.device, options: argparse.Names
         seconds = (time.perf_counter() - started) / steps
         # What is recorded works in memory of its own, which counts as reserved alone.
         peak = torch.cuda.max_memory_reserved() / 2**30 if device.type == "cuda" else 0.0
-        busy = busy_share(step, device)
+        busy, kernels = busy_share(step, device, options.kernels)
     size = config.training.batch_size
     # While it compiles, a step counts its checks, too.
     rate = float("nan") if config.training.compile else counter.get_total_flops() / seconds / 1e12
-    return f"{size / seconds:>10.0f}{1000 * seconds:>11.2f}{rate:>10.1f}{busy:>7.0%}{peak:>10.2f}"
+    return f"{size / seconds:>10.0f}{1000 * seconds:>11.2f}{rate:>10.1f}{busy:>7.0%}{peak:>10.2f}" + "".join(kernels)
 
 
 def config_of(case: Case, way: Way, tiny: bool) -> Config:
@@ -145,17 +148,27 @@ def step_of(config: Config, resolution: int, device: torch.device) -> Callable[[
     return our_step(config, images, rows)
 
 
-def busy_share(step: Callable[[], object], device: torch.device) -> float:
-    """Kernels' time over elapsed time; what is missing are gaps, in which launches come too late."""
+def busy_share(step: Callable[[], object], device: torch.device, most: int) -> tuple[float, list[str]]:
+    """Kernels' time over elapsed time; what is missing are gaps, in which launches come too late.
+
+    Beside it lines of so many kernels: milliseconds and calls of a step, share of all kernels' time, name.
+    """
     if device.type != "cuda":
-        return float("nan")
+        return float("nan"), []
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         started = time.perf_counter()
         for _ in range(_PROFILED):
             step()
         synchronize(device)
         elapsed = time.perf_counter() - started
-    return sum(event.self_device_time_total for event in profile.key_averages()) / 1e6 / elapsed
+    events = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)
+    total = sum(event.self_device_time_total for event in events)
+    lines = [
+        f"\n{event.self_device_time_total / 1e3 / _PROFILED:>12.3f} ms{event.count / _PROFILED:>8.1f} x"
+        f"{event.self_device_time_total / total:>7.1%}  {event.key[:90]}"
+        for event in events[:most]
+    ]
+    return total / 1e6 / elapsed, lines
 
 
 def copy_rates(device: torch.device, seconds: float) -> None:

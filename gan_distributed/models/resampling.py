@@ -5,23 +5,24 @@ channels last, a GPU's own kernel for the derivative of means took three times a
 bf16), and autocast would repeat pixels in float32.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+_Way = Callable[[Tensor], Tensor]
+
 
 def upsample_nearest(x: Tensor) -> Tensor:
     """Float [N, C, H, W] to [N, C, 2 H, 2 W], each pixel four times; in x's own precision."""
-    y: Tensor = _Repeated.apply(x) if torch.is_grad_enabled() else _repeated(x)
-    return y
+    return _linear(x, _repeated, _sums)
 
 
 def downsample_mean(x: Tensor) -> Tensor:
     """Float [N, C, 2 H, 2 W] to [N, C, H, W], means of 2 x 2 pixels; in x's own precision."""
-    sums: Tensor = _Summed.apply(x) if torch.is_grad_enabled() else _sums(x)
-    return sums / 4
+    return _linear(x, _sums, _repeated) / 4
 
 
 def upsample_binomial(x: Tensor) -> Tensor:
@@ -50,14 +51,12 @@ def repeated_as_on_a_gpu(x: Tensor) -> Tensor:
 
 def upsample_by_means(x: Tensor) -> Tensor:
     """`upsample_binomial` as the GPU does it, for which cuDNN has a kernel a channel: means of repeated pixels."""
-    y: Tensor = _WithNext.apply(upsample_nearest(x))
-    return y
+    return _linear(upsample_nearest(x), _means_with_next, _means_with_last)
 
 
 def downsample_by_means(x: Tensor) -> Tensor:
     """`downsample_binomial` as the GPU does it."""
-    y: Tensor = _WithLast.apply(x)
-    return downsample_mean(y)
+    return downsample_mean(_linear(x, _means_with_last, _means_with_next))
 
 
 def _repeated(x: Tensor) -> Tensor:
@@ -72,69 +71,40 @@ def _sums(x: Tensor) -> Tensor:
         return functional.avg_pool2d(x, 2, divisor_override=1)
 
 
-class _Repeated(torch.autograd.Function):
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return _repeated(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """It is linear, so nothing is kept."""
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # noqa: ARG004
-        return _Summed.apply(gradient)
+def _means_with_next(x: Tensor) -> Tensor:
+    """Of each pixel, the next one of its row, and those below both; zeros lie outside."""
+    return _means(x, (0, 1, 0, 1))
 
 
-class _Summed(torch.autograd.Function):
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return _sums(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """As above."""
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # noqa: ARG004
-        return _Repeated.apply(gradient)
-
-
-class _WithNext(torch.autograd.Function):
-    """Means of each pixel, the next one of its row, and those below both; zeros lie outside."""
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return _means(x, (0, 1, 0, 1))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """As above."""
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # noqa: ARG004
-        return _WithLast.apply(gradient)
-
-
-class _WithLast(torch.autograd.Function):
+def _means_with_last(x: Tensor) -> Tensor:
     """The transpose: of each pixel, the last one, and those above both."""
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return _means(x, (1, 0, 1, 0))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """As above."""
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # noqa: ARG004
-        return _WithNext.apply(gradient)
+    return _means(x, (1, 0, 1, 0))
 
 
 def _means(x: Tensor, sides: tuple[int, int, int, int]) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         return functional.avg_pool2d(functional.pad(x, sides), 2, 1)
+
+
+def _linear(x: Tensor, way: _Way, transpose: _Way) -> Tensor:
+    y: Tensor = _Linear.apply(x, way, transpose) if torch.is_grad_enabled() else way(x)
+    return y
+
+
+class _Linear(torch.autograd.Function):
+    """A linear function, whose derivative is its transpose."""
+
+    @staticmethod
+    def forward(x: Tensor, way: _Way, transpose: _Way) -> Tensor:  # noqa: ARG004
+        return way(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG004
+        _, ctx.way, ctx.transpose = inputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return _Linear.apply(gradient, ctx.transpose, ctx.way), None, None
 
 
 def _binomial_filters(x: Tensor) -> Tensor:

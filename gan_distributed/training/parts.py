@@ -13,7 +13,7 @@ from gan_distributed.config import Config
 from gan_distributed.errors import ConfigError
 from gan_distributed.models.layers import Groups
 from gan_distributed.randomness import Draws, key_of
-from gan_distributed.training.recorded import records_steps
+from gan_distributed.training.cuda_graphs import uses_cuda_graphs
 from gan_distributed.training.world import World
 
 # Fakes draw in the discriminator (dropout, augmentation), and the generator's phase its latents, at positions of their
@@ -49,7 +49,7 @@ class Part:
 
 
 class Partition:
-    """How the local batches of a step become parts. records: whether what comes of them is recorded."""
+    """How the local batches of a step become parts. cuda_graphs: whether what comes of them is recorded."""
 
     def __init__(self, config: Config, world: World, dtype: torch.dtype) -> None:
         self._config, self._dtype = config, dtype
@@ -66,7 +66,7 @@ class Partition:
         if shares:
             self._check_needs_no_shared_groups(world.size)
         # A reduction over ranks in the midst of a phase stays out of what is recorded.
-        self.records = records_steps(config, world) and not shares
+        self.cuda_graphs = uses_cuda_graphs(config, world) and not shares
 
     def __call__(self, batches: list[DeviceBatch], rollbacks: int) -> list[list[Part]]:
         """The parts of each phase: the generator's takes the last batch, and latents of its own, where they are fresh;
@@ -110,7 +110,7 @@ class Partition:
         would take the memory that they save, and so is what compiled or recorded phases take, which share no graph.
         """
         *others, last = phases
-        if len(last) == 1 and not (self.records or self._config.training.compile):
+        if len(last) == 1 and not (self.cuda_graphs or self._config.training.compile):
             last = [replace(last[0], kept=True)]
         return [*others, last, last]
 

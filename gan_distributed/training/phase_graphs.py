@@ -1,4 +1,4 @@
-"""Gradients of the players by graphs, which torch.compile or a GPU's recorder makes once for a part's shapes.
+"""Gradients of the players by graphs, which torch.compile or CUDA makes once for a part's shapes.
 
 Each phase with its derivatives is one function of tensors: what is new in every step goes in, a penalty's weight of now
 among it, and what batch norms observed comes out beside the gradients.
@@ -15,10 +15,10 @@ from torch import Tensor
 from gan_distributed.config import Config
 from gan_distributed.models.layers import Groups
 from gan_distributed.training.compiled import compiled
+from gan_distributed.training.cuda_graphs import CudaGraphs, as_tensor
 from gan_distributed.training.parts import Part
 from gan_distributed.training.phases import Numbers
 from gan_distributed.training.player import Gradients, Player
-from gan_distributed.training.recorded import Recorder
 from gan_distributed.training.self_check import check_compiled
 
 # Gradients, what the phase measured, what batch norms observed.
@@ -29,7 +29,8 @@ _Function = Callable[..., _Answer]
 class PhaseGraphs:
     """Takes `Player.gradients`' place. What is compiled is so when its shapes first come, and is checked on what came.
 
-    records: on a GPU.   unhurried: within it no progress is expected; compiling takes from seconds to minutes.
+    cuda_graphs: whether to record them.   unhurried: within it no progress is expected; compiling takes from seconds to
+    minutes.
     """
 
     def __init__(
@@ -37,20 +38,21 @@ class PhaseGraphs:
         config: Config,
         device: torch.device,
         *,
-        records: bool,
+        cuda_graphs: bool,
         unhurried: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._precision, self._compiles = config.training.precision or "float32", config.training.compile
         # Gradients have moved their player, or are copied, when the next ones are taken.
-        self._recorder = Recorder(device, records=records, fleeting=True)
+        self._cuda_graphs = CudaGraphs(device, records=cuda_graphs, fleeting=True)
         self._unhurried = unhurried
         self._compiled: dict[tuple[Any, ...], _Function] = {}
 
-    def gradients(self, player: Player, part: Part, *, keep: bool = False) -> tuple[Gradients, Tensor]:
+    def gradients(self, player: Player, part: Part, *, copied: bool = False) -> tuple[Gradients, Tensor]:
         """Those of a part's addend to the mean loss of the global batch, and what the phase measured.
 
-        keep: they outlive the next call, too.   Raises ConfigError where no graph can be made, TrainingError where one
-        that was made is wrong.
+        copied: they outlive the next call, too.
+
+        Raises ConfigError where no graph can be made, TrainingError where one that was made is wrong.
         """
         # A graph tells what its own part was seen to be, not what others before it were.
         earlier = player.statistics.taken()
@@ -64,7 +66,7 @@ class PhaseGraphs:
                 with self._unhurried():
                     self._compiled[key] = self._checked(function, player, part, numbers, inputs)
             function = self._compiled[key]
-        gradients, sums, observed = self._recorder(name, function, *inputs, keep=keep)
+        gradients, sums, observed = self._cuda_graphs(name, function, *inputs, copied=copied)
         player.statistics.give(earlier)
         player.statistics.give(observed)
         return gradients, sums
@@ -88,10 +90,7 @@ def _inputs(part: Part, numbers: Numbers) -> Iterator[Tensor]:
     if part.groups is not None:
         yield part.groups.index
     for number in (numbers.augment_p, *numbers.penalties.values()):
-        if isinstance(number, Tensor):
-            yield number
-        else:
-            yield torch.full((), number, dtype=torch.float64, device=part.latents.device)
+        yield as_tensor(number, part.latents.device)
 
 
 def _function(player: Player, part: Part, numbers: Numbers) -> _Function:

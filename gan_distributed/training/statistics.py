@@ -1,7 +1,6 @@
 """The running statistics of one network's batch norms: when they move, and by what."""
 
 import itertools
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -32,11 +31,10 @@ class RunningStatistics:
             layer.observed.clear()
         return found
 
-    def give(self, observed: list[list[tuple[Tensor, Tensor]]], others: Sequence[Tensor] | None = None) -> None:
-        """Add what was taken, or what somebody computed in the layers' place; others: in its place, in its order."""
-        given = iter(others) if others is not None else (one for pairs in observed for pair in pairs for one in pair)
+    def give(self, observed: list[list[tuple[Tensor, Tensor]]]) -> None:
+        """Add what was taken, or what somebody computed in the layers' place."""
         for layer, pairs in zip(self._layers, observed, strict=True):
-            layer.observed.extend((next(given), next(given)) for _ in pairs)
+            layer.observed.extend(pairs)
 
     def health(self, like: Tensor) -> Tensor:
         """Zero where all statistics, observed and running, are finite, else NaN: [1], of another tensor's kind."""

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from gan_distributed.config import MAX_LEAK_FREE_P, Config
+from gan_distributed.training.cuda_graphs import CudaGraphs
 from gan_distributed.training.ema import Average, ema_weight
 from gan_distributed.training.masked import Undo
 from gan_distributed.training.optimizer import apply_gradients, total_norm
@@ -17,7 +19,6 @@ from gan_distributed.training.phase_graphs import PhaseGraphs
 from gan_distributed.training.phases import Phases
 from gan_distributed.training.player import Gradients, Player
 from gan_distributed.training.precision import reduction_dtype
-from gan_distributed.training.recorded import Recorder
 from gan_distributed.training.schedule import value_at
 from gan_distributed.training.state import TrainState
 from gan_distributed.training.world import World
@@ -81,11 +82,11 @@ class Step:
             phases.discriminator_numbers,
             size,
         )
-        records = self._partition.records
-        self._recorder = Recorder(world.device, records=records)
-        self._graphs: PhaseGraphs | None = None
-        if records or config.training.compile:
-            self._graphs = PhaseGraphs(config, world.device, records=records, unhurried=unhurried)
+        recorded = self._partition.cuda_graphs
+        self._cuda_graphs = CudaGraphs(world.device, records=recorded)
+        self._phase_graphs: PhaseGraphs | None = None
+        if recorded or config.training.compile:
+            self._phase_graphs = PhaseGraphs(config, world.device, cuda_graphs=recorded, unhurried=unhurried)
         # The discriminator has moved already when the generator's gradients turn out to be bad.
         controlled = [state.augment_p] if config.augment.adaptive else []
         self._undo = Undo([*self._discriminator.tensors(), *controlled])
@@ -107,7 +108,7 @@ class Step:
         with phase("generator"):
             generator_statistics, ok, requests = self._generator_phase(last, ok, (stop, save))
         keep = ema_weight(images * len(batches), self._config.ema.halflife_kimg, state.seen_images)
-        self._recorder("finish", self._finish, ok, keep)
+        self._cuda_graphs("finish", self._finish, ok, keep)
         return StepReport(torch.cat([discriminator_statistics, generator_statistics]), ok, requests)
 
     def augment_probability(self) -> float:
@@ -125,7 +126,7 @@ class Step:
             return self._partition(arrived, self._state.rollbacks)
 
         tensors = (one for batch in batches for one in (batch.rows, batch.labels, batch.positions))
-        parts: list[list[Part]] = self._recorder("prepare", prepare, *tensors)
+        parts: list[list[Part]] = self._cuda_graphs("prepare", prepare, *tensors)
         return parts
 
     def _discriminator_phase(self, parts: list[Part], ok: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,16 +150,18 @@ class Step:
     def _gradients(self, player: Player, parts: list[Part]) -> tuple[Gradients, Tensor]:
         """Gradients of this rank's addend to the mean loss, and what the phase measured, summed over the parts."""
         several = len(parts) > 1
-        gradients, sums = self._gradients_of(player, parts[0], keep=several)
+        gradients, sums = self._gradients_of(player, parts[0], copied=several)
         for part in parts[1:]:
-            more, measured = self._gradients_of(player, part, keep=True)
+            more, measured = self._gradients_of(player, part, copied=True)
             gradients, sums = _added(gradients, more), sums + measured
         if several:
             player.statistics.merge(len(parts))
         return gradients, sums
 
-    def _gradients_of(self, player: Player, part: Part, *, keep: bool = False) -> tuple[Gradients, Tensor]:
-        return player.gradients(part) if self._graphs is None else self._graphs.gradients(player, part, keep=keep)
+    def _gradients_of(self, player: Player, part: Part, *, copied: bool = False) -> tuple[Gradients, Tensor]:
+        if self._phase_graphs is None:
+            return player.gradients(part)
+        return self._phase_graphs.gradients(player, part, copied=copied)
 
     def _descend(self, player: Player, gradients: Gradients, sums: Tensor, ok: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Move a player down its gradient, where all is finite. Returns sums and gradient norm of all ranks, and ok."""
@@ -186,15 +189,14 @@ class Step:
         """Move what follows a network's weights, where ok (bool []) is true."""
         if not (player.statistics or player.power_iteration):
             return
-        observed = player.statistics.taken()
+        statistics, layers = tree_flatten(player.statistics.taken())
 
         def settle(ok: Tensor, *statistics: Tensor) -> None:
-            player.statistics.give(observed, statistics)
+            player.statistics.give(tree_unflatten(statistics, layers))
             player.statistics.commit(ok)
             player.power_iteration.advance(ok)
 
-        statistics = (statistic for layer in observed for pair in layer for statistic in pair)
-        self._recorder(("settle", player), settle, ok, *statistics)
+        self._cuda_graphs(("settle", player), settle, ok, *statistics)
 
     def _control_augmentation(self, mean_sign: Tensor) -> None:
         """Raise p where the discriminator is surer of real images than the target, else lower it (ADA; Karras et al.

@@ -1,6 +1,6 @@
 """Recorded pieces of a step, played on the CPU: what was recorded runs again, and writes over its results.
 
-The recorder's own graphs are tried in test_on_gpu.py.
+CUDA's own graphs are tried in test_on_gpu.py.
 """
 
 import contextlib
@@ -16,15 +16,15 @@ from gan_distributed.config import load_config
 from gan_distributed.errors import ConfigError
 from gan_distributed.models.networks import ImageSpec
 from gan_distributed.training import parts, phase_graphs, step
+from gan_distributed.training.cuda_graphs import CudaGraphs
 from gan_distributed.training.parts import Partition
-from gan_distributed.training.recorded import Recorder
 from gan_distributed.training.state import TrainState
 from gan_distributed.training.world import World
 
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
 
 
-class Played(Recorder):
+class Played(CudaGraphs):
     """Functions run as they were at their second call, closures and all, and their results lie in one place."""
 
     made: list[object] = []  # noqa: RUF012 - of all of them
@@ -64,9 +64,9 @@ def tensors_in(result: object) -> Iterator[torch.Tensor]:
 @pytest.fixture
 def played(monkeypatch):
     """Steps on the CPU as if they were recorded; what has been."""
-    monkeypatch.setattr(parts, "records_steps", lambda config, world: True)
+    monkeypatch.setattr(parts, "uses_cuda_graphs", lambda config, world: True)
     for module in (step, phase_graphs):
-        monkeypatch.setattr(module, "Recorder", Played)
+        monkeypatch.setattr(module, "CudaGraphs", Played)
     monkeypatch.setattr(Played, "made", [])
     return Played.made
 
@@ -100,16 +100,16 @@ def test_a_worker_without_a_gpu_refuses_to_record_and_else_does_not():
     config = load_config(None, {"training.cuda_graphs": True})
     with pytest.raises(ConfigError, match=r"training\.cuda_graphs true needs a GPU, this worker has none; set it to"):
         Partition(config, World(), torch.float32)
-    assert not Partition(load_config(None, {}), World(), torch.float32).records
+    assert not Partition(load_config(None, {}), World(), torch.float32).cuda_graphs
 
 
 def test_no_reduction_over_ranks_is_recorded():
     gpu, shared = World(rank=0, size=2, device=torch.device("cuda", 0)), config_for("bce", 1.0)
-    assert not Partition(shared, gpu, torch.float32).records
+    assert not Partition(shared, gpu, torch.float32).cuda_graphs
     wanted = config_for("bce", 1.0, **{"training.cuda_graphs": True})
     with pytest.raises(ConfigError, match=r"training\.cuda_graphs true: model\.batch_norm_groups 1 is no multiple of"):
         Partition(wanted, gpu, torch.float32)
-    assert Partition(config_for("bce", 1.0, **{"model.batch_norm_groups": 2}), gpu, torch.float32).records
+    assert Partition(config_for("bce", 1.0, **{"model.batch_norm_groups": 2}), gpu, torch.float32).cuda_graphs
 
 
 @pytest.mark.parametrize(
@@ -126,23 +126,23 @@ def test_no_reduction_over_ranks_is_recorded():
 def test_why_nothing_is_recorded(monkeypatch, failure, told, message):
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
     monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: contextlib.nullcontext())
-    recorder = Recorder(torch.device("cpu"), records=False)
-    recorder.records = True
+    graphs = CudaGraphs(torch.device("cpu"), records=False)
+    graphs.records = True
 
     def fails(x):
         raise failure
 
-    assert recorder("once", lambda x: x + 1, torch.ones(1)) == 2
+    assert graphs("once", lambda x: x + 1, torch.ones(1)) == 2
     with pytest.raises(told, match=message) as raised:
-        recorder("once", fails, torch.ones(1))
+        graphs("once", fails, torch.ones(1))
     assert "\n" not in str(raised.value)
 
 
 def test_numbers_go_in_as_tensors_where_they_are_recorded(played):
     state = TrainState(config_for("bce", 1.0), ImageSpec(32, 1, CLASSES), World())
-    recorder = Played(state.augment_p.device, records=True)
+    graphs = Played(state.augment_p.device, records=True)
     for number in (1.0, 2.0, 3.0):
-        assert float(recorder("twice", lambda x: 2 * x, number)) == 2 * number
-    kept = recorder("twice", lambda x: 2 * x, 4.0, keep=True)
-    again = recorder("twice", lambda x: 2 * x, 5.0)
+        assert float(graphs("twice", lambda x: 2 * x, number)) == 2 * number
+    kept = graphs("twice", lambda x: 2 * x, 4.0, copied=True)
+    again = graphs("twice", lambda x: 2 * x, 5.0)
     assert (float(kept), float(again)) == (8.0, 10.0)

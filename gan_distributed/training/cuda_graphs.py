@@ -18,7 +18,7 @@ from gan_distributed.training.world import World
 _Function = Callable[..., Any]
 
 
-def records_steps(config: Config, world: World) -> bool:
+def uses_cuda_graphs(config: Config, world: World) -> bool:
     """Whether the pieces of a step are recorded: on a GPU, where the configuration does not say otherwise.
 
     Raises ConfigError where they cannot be.
@@ -29,8 +29,13 @@ def records_steps(config: Config, world: World) -> bool:
     return on_gpu if wanted is None else wanted
 
 
-class Recorder:
-    """Calls functions, and where it records, each as it was recorded at its second call with such shapes.
+def as_tensor(value: Tensor | float, device: torch.device) -> Tensor:
+    """A number of the clock as float64 [], so that no graph takes it for a constant."""
+    return value if isinstance(value, Tensor) else torch.full((), value, dtype=torch.float64, device=device)
+
+
+class CudaGraphs:
+    """Calls functions, and where they are recorded, each as it was at its second call with such shapes.
 
     records: false to call them as they are.   fleeting: whether no result is used after the next call of any name, so
     that all may work in the same memory.
@@ -42,32 +47,27 @@ class Recorder:
     def __init__(self, device: torch.device, *, records: bool, fleeting: bool = False) -> None:
         self.records, self._device = records, device
         self._known: set[Hashable] = set()
-        self._recordings: dict[Hashable, _Function] = {}
+        self._graphs: dict[Hashable, _Function] = {}
         # In memory of its own nothing that is recorded earlier, and so may work there, writes over a result.
         self._pool = torch.cuda.graph_pool_handle() if records and fleeting else None
 
-    def __call__(self, name: Hashable, function: _Function, *inputs: Tensor | float, keep: bool = False) -> Any:
+    def __call__(self, name: Hashable, function: _Function, *inputs: Tensor | float, copied: bool = False) -> Any:
         """What the function makes of the inputs; a number goes in as float64 [], where it is recorded.
 
-        The next call of that name writes over it, unless it is kept, which copies its tensors.
+        The next call of that name writes over its tensors, unless they are copied.
         """
         if not self.records:
             return function(*inputs)
-        tensors = [self._tensor(one) for one in inputs]
+        tensors = [as_tensor(one, self._device) for one in inputs]
         key = (name, *(one.shape for one in tensors))
         if key not in self._known:
             # Libraries choose their kernels, and allocate, at their first call.
             self._known.add(key)
             return function(*tensors)
-        if key not in self._recordings:
-            self._recordings[key] = self._recorded(function, tensors)
-        made = self._recordings[key](tensors)
-        return tree_map_only(Tensor, torch.clone, made) if keep else made
-
-    def _tensor(self, value: Tensor | float) -> Tensor:
-        if isinstance(value, Tensor):
-            return value
-        return torch.full((), value, dtype=torch.float64, device=self._device)
+        if key not in self._graphs:
+            self._graphs[key] = self._recorded(function, tensors)
+        made = self._graphs[key](tensors)
+        return tree_map_only(Tensor, torch.clone, made) if copied else made
 
     def _recorded(self, function: _Function, inputs: Sequence[Tensor]) -> _Function:
         places = [one.clone() for one in inputs]
