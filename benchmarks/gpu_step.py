@@ -2,8 +2,8 @@
 
     python benchmarks/gpu_step.py [--seconds 2] [--device cuda] [--tiny]
 
-A row a case: images a second, milliseconds a step, operations of convolutions and products a second (counted by torch
-in one step), the share of the step in which the GPU computes (kernels' time over elapsed time, by torch's profiler),
+A row a case: images a second, milliseconds a step, operations of convolutions and products a second (as `plan` counts
+them), the share of the step in which the GPU computes (kernels' time over elapsed time, by torch's profiler),
 peak memory. plain is the same networks, loss and penalties with torch's own convolutions and derivatives, channels
 first, launched singly, in float32 and tf32; compiled is ours with `training.compile`. The last rows are the stream:
 rows into page-locked memory, and from there onto the device. `--device cpu --tiny` only shows that it runs.
@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 
 import torch
 from step_peers.ours import our_step
-from torch.utils.flop_counter import FlopCounterMode
 
 from gan_distributed.config import Config, load_config
+from gan_distributed.deployment.step_work import step_work
 from gan_distributed.models.convolution import torchs_own
 from gan_distributed.models.networks import ImageSpec
 from gan_distributed.training.precision import set_precision
@@ -47,7 +47,7 @@ CASES = (
     Case("dcgan-64", 64, 256, {"model.family": "dcgan"}, compiled=True),
     Case("sngan-32", 32, 256, {"model.family": "sngan", "model.latent_dim": 128, **_HINGE}),
     Case("biggan-128", 128, 64, {"model.family": "biggan", "model.latent_dim": 120, **_HINGE}),
-    Case("r3gan-32", 32, 256, {"model.family": "r3gan", **_R3GAN}),
+    Case("r3gan-32", 32, 256, {"model.family": "r3gan", **_R3GAN}, compiled=True),
     Case("r3gan-64", 64, 128, {"model.family": "r3gan", **_R3GAN}),
 )
 
@@ -113,10 +113,8 @@ def measured(case: Case, way: Way, device: torch.device, options: argparse.Names
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     with torchs_own() if way.plain else contextlib.nullcontext():
-        step = step_of(config, case.resolution, device)
-        with FlopCounterMode(display=False) as counter:
-            step()
-        for _ in range(0 if options.tiny else 3):
+        step = step_of(config, case, device)
+        for _ in range(1 if options.tiny else 4):
             step()
         synchronize(device)
         started, steps = time.perf_counter(), 0
@@ -131,8 +129,8 @@ def measured(case: Case, way: Way, device: torch.device, options: argparse.Names
         peak = torch.cuda.max_memory_reserved() / 2**30 if device.type == "cuda" else 0.0
         busy, kernels = busy_share(step, device, options.kernels)
     size = config.training.batch_size
-    # While it compiles, a step counts its checks, too.
-    rate = float("nan") if config.training.compile else counter.get_total_flops() / seconds / 1e12
+    work = step_work(config, image_spec(case), size, way.precision)
+    rate = work.flops / seconds / 1e12
     return f"{size / seconds:>10.0f}{1000 * seconds:>11.2f}{rate:>10.1f}{busy:>7.0%}{peak:>10.2f}" + "".join(kernels)
 
 
@@ -142,10 +140,14 @@ def config_of(case: Case, way: Way, tiny: bool) -> Config:
     return load_config(None, {"training.precision": way.precision, **case.values, **size, **narrow, **way.values})
 
 
-def step_of(config: Config, resolution: int, device: torch.device) -> Callable[[], object]:
-    images, size = ImageSpec(resolution, 3, 0), config.training.batch_size
-    rows = torch.randint(0, 256, (size, resolution, resolution, 3), dtype=torch.uint8, device=device)
-    return our_step(config, images, rows)
+def image_spec(case: Case) -> ImageSpec:
+    return ImageSpec(case.resolution, 3, 0)
+
+
+def step_of(config: Config, case: Case, device: torch.device) -> Callable[[], object]:
+    size = config.training.batch_size
+    rows = torch.randint(0, 256, (size, case.resolution, case.resolution, 3), dtype=torch.uint8, device=device)
+    return our_step(config, image_spec(case), rows)
 
 
 def busy_share(step: Callable[[], object], device: torch.device, most: int) -> tuple[float, list[str]]:

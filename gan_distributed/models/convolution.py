@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gan_distributed.models import grouped
+
 # Process-wide, since autograd runs the backward pass of a GPU in a thread of its own.
 _is_torchs_own = False
 _skips_weights = False
@@ -67,15 +69,17 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, like: nn.Co
 
     x: float [N, in, H, W].   weight: float [out, in / groups, kernel, kernel].   Returns [N, out, H', W'].
     """
-    if _is_torchs_own or not torch.is_grad_enabled():
-        return _plain(x, weight, bias, like)
-    if _weights_are_constant:
-        weight, bias = weight.detach(), None if bias is None else bias.detach()
+    if _is_torchs_own:
+        return functional.conv2d(x, weight, bias, like.stride, like.padding, 1, like.groups)
     kind = x.device.type
     if torch.is_autocast_enabled(kind):
         # Autocast knows nothing of our functions.
         lower = torch.get_autocast_dtype(kind)
         x, weight, bias = x.to(lower), weight.to(lower), None if bias is None else bias.to(lower)
+    if not torch.is_grad_enabled():
+        return _plain(x, weight, bias, like)
+    if _weights_are_constant:
+        weight, bias = weight.detach(), None if bias is None else bias.detach()
     y: Tensor = _Convolution.apply(x, weight, bias, like)
     return y
 
@@ -136,10 +140,15 @@ class _Backward(torch.autograd.Function):
 
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor | None, like: nn.Conv2d) -> Tensor:
+    if grouped.suits(x, like):
+        y = grouped.convolve(x, weight, int(like.padding[0]), like.groups)
+        return y if bias is None else y + bias[:, None, None]
     return functional.conv2d(x, weight, bias, like.stride, like.padding, 1, like.groups)
 
 
 def _gradients(gradient: Tensor, x: Tensor, weight: Tensor, like: nn.Conv2d, wanted: tuple[bool, ...]) -> Any:
     """At x, the weight and the bias; None where not wanted."""
+    if grouped.suits(x, like):
+        return grouped.gradients(gradient, x, weight, int(like.padding[0]), like.groups, wanted)
     geometry = (list(like.stride), list(like.padding), [1, 1], False, [0, 0], like.groups)
     return torch.ops.aten.convolution_backward(gradient, x, weight, [weight.shape[0]], *geometry, list(wanted))

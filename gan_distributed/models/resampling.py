@@ -1,8 +1,8 @@
 """Doubling and halving the size of feature maps, without parameters and twice differentiable.
 
-Repeating pixels and adding up 2 x 2 of them are each other's transpose, so each is the other's derivative: with
-channels last, a GPU's own kernel for the derivative of means took three times as long as the one for means (H200,
-bf16), and autocast would repeat pixels in float32.
+Each doubling is the transpose of a halving, so each is the other's derivative. The binomial ones are sums of slices: as
+convolutions with a group a channel they took 30 to 70 times as long in bf16 on a CPU core, 0.6 to 1 times in float32
+(`benchmarks/resampling.py`), and on a GPU cuDNN took a channel at a time. Autocast would repeat pixels in float32.
 """
 
 from collections.abc import Callable
@@ -27,36 +27,20 @@ def downsample_mean(x: Tensor) -> Tensor:
 
 def upsample_binomial(x: Tensor) -> Tensor:
     """Float [N, C, H, W] to [N, C, 2 H, 2 W] by the filter [1, 2, 1] / 2 an axis; zeros lie outside."""
-    if x.device.type != "cpu":
-        return upsample_by_means(x)
-    return functional.conv_transpose2d(x, _binomial_filters(x) / 4, None, 2, 1, 1, x.shape[1])
+    return _linear(x, _interpolated, _gathered)
 
 
 def downsample_binomial(x: Tensor) -> Tensor:
     """Float [N, C, 2 H, 2 W] to [N, C, H, W] by [1, 2, 1] / 4 an axis: a quarter of `upsample_binomial`'s transpose."""
-    if x.device.type != "cpu":
-        return downsample_by_means(x)
-    return functional.conv2d(x, _binomial_filters(x) / 16, None, 2, 1, 1, x.shape[1])
+    return _linear(x, _gathered, _interpolated) / 4
 
 
 def repeated_as_on_a_gpu(x: Tensor) -> Tensor:
     """`upsample_nearest` by one copy, in the layout of x; torch's kernel reaches a sixth of a H200's memory rate."""
-    last = x.stride(1) == 1
-    pixels = x.permute(0, 2, 3, 1) if last else x.flatten(0, 1)[..., None]
+    pixels = _pixels(x)
     num, height, width, channels = pixels.shape
     repeated = pixels[:, :, None, :, None].expand(num, height, 2, width, 2, channels)
-    pixels = repeated.reshape(num, 2 * height, 2 * width, channels)
-    return pixels.permute(0, 3, 1, 2) if last else pixels.reshape(*x.shape[:2], 2 * height, 2 * width)
-
-
-def upsample_by_means(x: Tensor) -> Tensor:
-    """`upsample_binomial` as the GPU does it, for which cuDNN has a kernel a channel: means of repeated pixels."""
-    return _linear(upsample_nearest(x), _means_with_next, _means_with_last)
-
-
-def downsample_by_means(x: Tensor) -> Tensor:
-    """`downsample_binomial` as the GPU does it."""
-    return downsample_mean(_linear(x, _means_with_last, _means_with_next))
+    return _images(repeated.reshape(num, 2 * height, 2 * width, channels), x)
 
 
 def _repeated(x: Tensor) -> Tensor:
@@ -71,19 +55,47 @@ def _sums(x: Tensor) -> Tensor:
         return functional.avg_pool2d(x, 2, divisor_override=1)
 
 
-def _means_with_next(x: Tensor) -> Tensor:
-    """Of each pixel, the next one of its row, and those below both; zeros lie outside."""
-    return _means(x, (0, 1, 0, 1))
+def _interpolated(x: Tensor) -> Tensor:
+    pixels = _pixels(x)
+    num, height, width, channels = pixels.shape
+    out = pixels.new_empty(num, height, 2, width, 2, channels)
+    rows = out[:, :, 0]
+    rows[:, :, :, 0] = pixels
+    _set_between(rows[:, :, :, 1], pixels, 2)
+    _set_between(out[:, :, 1], rows, 1)
+    return _images(out.reshape(num, 2 * height, 2 * width, channels), x)
 
 
-def _means_with_last(x: Tensor) -> Tensor:
-    """The transpose: of each pixel, the last one, and those above both."""
-    return _means(x, (1, 0, 1, 0))
+def _gathered(x: Tensor) -> Tensor:
+    """The transpose of `_interpolated`."""
+    return _images(_halved(_halved(_pixels(x), 1), 2), x)
 
 
-def _means(x: Tensor, sides: tuple[int, int, int, int]) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):
-        return functional.avg_pool2d(functional.pad(x, sides), 2, 1)
+def _set_between(out: Tensor, pixels: Tensor, axis: int) -> None:
+    """The mean of each pixel of an axis and the next one."""
+    length = pixels.shape[axis]
+    out.copy_(pixels)
+    out.narrow(axis, 0, length - 1).lerp_(pixels.narrow(axis, 1, length - 1), 0.5)
+    out.narrow(axis, length - 1, 1).div_(2)
+
+
+def _halved(pixels: Tensor, axis: int) -> Tensor:
+    """Each second pixel of an axis, with half of its neighbours added."""
+    whole, between = torch.unflatten(pixels, axis, (-1, 2)).unbind(axis + 1)
+    length = whole.shape[axis]
+    out = whole.add(between, alpha=0.5)
+    out.narrow(axis, 1, length - 1).add_(between.narrow(axis, 0, length - 1), alpha=0.5)
+    return out
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """[N, C, H, W] as [samples, H, W, what lies together]: N and C where channels are last, N C and 1 where first."""
+    return x.permute(0, 2, 3, 1) if x.stride(1) == 1 else x.flatten(0, 1)[..., None]
+
+
+def _images(pixels: Tensor, like: Tensor) -> Tensor:
+    """The way back, for as many samples and channels as `like` has."""
+    return pixels.permute(0, 3, 1, 2) if like.stride(1) == 1 else pixels.reshape(*like.shape[:2], *pixels.shape[1:3])
 
 
 def _linear(x: Tensor, way: _Way, transpose: _Way) -> Tensor:
@@ -105,9 +117,3 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         return _Linear.apply(gradient, ctx.transpose, ctx.way), None, None
-
-
-def _binomial_filters(x: Tensor) -> Tensor:
-    """One a channel, [C, 1, 3, 3]. Of means instead torch's compiler made no code for a CPU within minutes."""
-    taps = 2 - torch.arange(-1, 2, dtype=x.dtype, device=x.device).abs()
-    return (taps[:, None] * taps).expand(x.shape[1], 1, 3, 3)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from gan_distributed.models import grouped
 from gan_distributed.models.convolution import Conv2d, constant_weights, only_image_gradients
 
 GEOMETRIES = {
@@ -14,6 +15,12 @@ GEOMETRIES = {
     "groups": {"kernel_size": 3, "padding": 1, "groups": 2},
     "a channel a group": {"kernel_size": 5, "groups": 4, "bias": False},
 }
+
+
+@pytest.fixture(params=["groups as a library takes them", "groups as products"])
+def groups_way(request, monkeypatch):
+    if request.param == "groups as products":
+        monkeypatch.setattr(grouped, "suits", grouped.is_possible)
 
 
 def layer_and_input(geometry: dict, dtype: torch.dtype = torch.float64) -> tuple[Conv2d, torch.Tensor]:
@@ -29,6 +36,7 @@ def penalized(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     return list(torch.autograd.grad(loss, [x, *layer.parameters()]))
 
 
+@pytest.mark.usefixtures("groups_way")
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_derivatives_are_those_of_finite_differences(name):
     layer, x = layer_and_input(GEOMETRIES[name])
@@ -41,6 +49,7 @@ def test_derivatives_are_those_of_finite_differences(name):
     assert torch.autograd.gradgradcheck(forward, inputs)
 
 
+@pytest.mark.usefixtures("groups_way")
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_penalties_are_those_of_pytorch(name):
     layer, x = layer_and_input(GEOMETRIES[name])
