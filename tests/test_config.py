@@ -85,6 +85,13 @@ def test_sums_may_not_be_coarser_than_float64_asks_for():
         load_config(None, values)
 
 
+@pytest.mark.parametrize("graphs", ["compile", "cuda_graphs"])
+def test_gradients_that_come_at_once_are_not_summed_in_buckets(graphs):
+    values = {"training.reduction_bucket_mb": 25, f"training.{graphs}": True}
+    with pytest.raises(ConfigError, match=rf"training: reduction_bucket_mb 25 sums .* or {graphs} to false"):
+        load_config(None, values)
+
+
 @pytest.mark.parametrize(
     ("family", "option", "value", "told"),
     [

@@ -27,6 +27,11 @@ class TrainingConfig(Section):
         description="numbers that workers send and add up gradients in; null: as they were computed; bf16: half the "
         "bytes, and then another number of workers gives the same weights only to within bf16's rounding (2^-8)",
     )
+    reduction_bucket_mb: Positive | None = Field(
+        None,
+        description="megabytes of gradients that workers add up at a time, while a backward pass makes the others; for "
+        "large networks on slow links; null: all at once, when they are there",
+    )
     fresh_latents: bool = Field(
         True,
         description="whether the generator's phase draws latents of its own; false: it goes on with the images that "
@@ -46,6 +51,16 @@ class TrainingConfig(Section):
     tick_kimg: Positive = Field(4.0, description="interval of log lines and metric records")
     max_nonfinite_steps: PositiveInt = Field(20, description="skipped steps in a row before going back")
     rollback_lr_factor: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="learning rates after going back")
+
+    @model_validator(mode="after")
+    def _overlapped_gradients_come_one_by_one(self) -> "TrainingConfig":
+        for name in ("compile", "cuda_graphs"):
+            if self.reduction_bucket_mb is not None and getattr(self, name):
+                raise ValueError(
+                    f"reduction_bucket_mb {self.reduction_bucket_mb:g} sums gradients while others are made; with "
+                    f"{name} true they come at once; set reduction_bucket_mb to null, or {name} to false"
+                )
+        return self
 
     @model_validator(mode="after")
     def _sums_are_as_precise_as_addends(self) -> "TrainingConfig":

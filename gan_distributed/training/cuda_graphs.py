@@ -19,14 +19,18 @@ _Function = Callable[..., Any]
 
 
 def uses_cuda_graphs(config: Config, world: World) -> bool:
-    """Whether the pieces of a step are recorded: on a GPU, where the configuration does not say otherwise.
+    """Whether the pieces of a step are recorded: on a GPU, where the configuration says nothing else, and reductions do
+    not begin within a piece.
 
     Raises ConfigError where they cannot be.
     """
     wanted, on_gpu = config.training.cuda_graphs, world.device.type == "cuda"
     if wanted and not on_gpu:
         raise ConfigError("training.cuda_graphs true needs a GPU, this worker has none; set it to null or to false")
-    return on_gpu if wanted is None else wanted
+    if wanted is None:
+        overlaps = config.training.reduction_bucket_mb is not None and world.size > 1
+        return on_gpu and not overlaps
+    return wanted
 
 
 def as_tensor(value: Tensor | float, device: torch.device) -> Tensor:

@@ -97,6 +97,7 @@ class Partition:
             ("micro_batch_size", self._micro, "null"),
             ("compile", "true" if training.compile else None, "false"),
             ("cuda_graphs", "true" if training.cuda_graphs else None, "null"),
+            ("reduction_bucket_mb", training.reduction_bucket_mb, "null"),
         ):
             if value is not None:
                 raise ConfigError(

@@ -18,7 +18,7 @@ from gan_distributed.training.parts import DeviceBatch, Part, Partition
 from gan_distributed.training.phase_graphs import PhaseGraphs
 from gan_distributed.training.phases import Phases
 from gan_distributed.training.player import Gradients, Player
-from gan_distributed.training.precision import reduction_dtype
+from gan_distributed.training.reduction import make_reduction
 from gan_distributed.training.schedule import value_at
 from gan_distributed.training.state import TrainState
 from gan_distributed.training.world import World
@@ -82,6 +82,10 @@ class Step:
             phases.discriminator_numbers,
             size,
         )
+        self._reductions = {
+            player: make_reduction(config, world, player.parameters)
+            for player in (self._generator, self._discriminator)
+        }
         recorded = self._partition.cuda_graphs
         self._cuda_graphs = CudaGraphs(world.device, records=recorded)
         self._phase_graphs: PhaseGraphs | None = None
@@ -91,7 +95,6 @@ class Step:
         controlled = [state.augment_p] if config.augment.adaptive else []
         self._undo = Undo([*self._discriminator.tensors(), *controlled])
         self._average = Average(state.ema, state.generator)
-        self._reduction_dtype = reduction_dtype(config)
         self._digest = OrderDigest(state)
         self._true = torch.ones((), dtype=torch.bool, device=world.device)
 
@@ -149,14 +152,18 @@ class Step:
 
     def _gradients(self, player: Player, parts: list[Part]) -> tuple[Gradients, Tensor]:
         """Gradients of this rank's addend to the mean loss, and what the phase measured, summed over the parts."""
-        several = len(parts) > 1
-        gradients, sums = self._gradients_of(player, parts[0], copied=several)
-        for part in parts[1:]:
+        reduction, (*others, last) = self._reductions[player], parts
+        if not others:
+            with reduction.overlapping():
+                return self._gradients_of(player, last)
+        gradients, sums = self._gradients_of(player, others[0], copied=True)
+        for part in others[1:]:
             more, measured = self._gradients_of(player, part, copied=True)
             gradients, sums = _added(gradients, more), sums + measured
-        if several:
-            player.statistics.merge(len(parts))
-        return gradients, sums
+        with reduction.overlapping(gradients):
+            more, measured = self._gradients_of(player, last, copied=True)
+        player.statistics.merge(len(parts))
+        return _added(gradients, more), sums + measured
 
     def _gradients_of(self, player: Player, part: Part, *, copied: bool = False) -> tuple[Gradients, Tensor]:
         if self._phase_graphs is None:
@@ -169,7 +176,7 @@ class Step:
         observed = player.statistics.observed() if self._partition.split_groups else []
         health = player.statistics.health(sums)
         extras = torch.cat([sums, health, *observed])
-        reduced, extras = self._world.sum_gradients(gradients, player.parameters, extras, self._reduction_dtype)
+        reduced, extras = self._reductions[player].sum(gradients, extras)
         sizes = [len(sums), 1, *(len(statistic) for statistic in observed)]
         sums, health, *summed = torch.split(extras, sizes)
         for statistic, over_ranks in zip(observed, summed, strict=True):

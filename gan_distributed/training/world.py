@@ -1,6 +1,6 @@
 """Rank, world size and device; sums over ranks. The only file that calls torch.distributed.
 
-Gradients are summed in one visible flat reduction a phase: no DDP wrapper, whose buckets break with gradient penalties.
+Gradients are summed in visible flat reductions: no DDP wrapper, whose buckets break with gradient penalties.
 """
 
 import contextlib
@@ -69,6 +69,23 @@ class World:
             summed.append(flat.as_strided(gradient.shape, gradient.stride(), start))
             start += gradient.numel()
         return summed, flat[: len(extras)]
+
+    def start_sum(self, values: Tensor, dtype: torch.dtype | None = None) -> Callable[[], None]:
+        """Begin to sum values over ranks in place; what comes back waits for the end. All ranks begin in one order.
+
+        dtype: what they are sent and summed in; None: their own.
+        """
+        sent = values if dtype is None else values.to(dtype)
+        with _peers():
+            work = dist.all_reduce(sent, async_op=True)
+
+        def wait() -> None:
+            with _peers():
+                work.wait()
+            if sent is not values:
+                values.copy_(sent)
+
+        return wait
 
     def sum_integers(self, values: Tensor) -> Tensor:
         """int64 summed over ranks, modulo 2^64; once a tick."""

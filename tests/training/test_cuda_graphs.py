@@ -109,7 +109,11 @@ def test_no_reduction_over_ranks_is_recorded():
     wanted = config_for("bce", 1.0, **{"training.cuda_graphs": True})
     with pytest.raises(ConfigError, match=r"training\.cuda_graphs true: model\.batch_norm_groups 1 is no multiple of"):
         Partition(wanted, gpu, torch.float32)
-    assert Partition(config_for("bce", 1.0, **{"model.batch_norm_groups": 2}), gpu, torch.float32).cuda_graphs
+    apart = {"model.batch_norm_groups": 2}
+    assert Partition(config_for("bce", 1.0, **apart), gpu, torch.float32).cuda_graphs
+    overlapped = config_for("bce", 1.0, **apart, **{"training.reduction_bucket_mb": 25})
+    assert not Partition(overlapped, gpu, torch.float32).cuda_graphs
+    assert Partition(overlapped, World(device=gpu.device), torch.float32).cuda_graphs
 
 
 @pytest.mark.parametrize(
