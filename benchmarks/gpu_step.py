@@ -12,6 +12,7 @@ rows into page-locked memory, and from there onto the device. `--device cpu --ti
 import argparse
 import contextlib
 import gc
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from gan_distributed.models.networks import ImageSpec
 from gan_distributed.training.precision import set_precision
 
 _PROFILED = 3
+# Of kernels' names, which say nothing about which one it is.
+_COMMON_WORDS = re.compile(r"void |at::native::|\(anonymous namespace\)::|gpu_kernel_impl_nocast|elementwise_kernel")
 _HINGE = {"loss.name": "hinge"}
 _R3GAN = {"loss.name": "rpgan", "loss.r1_gamma": 1.0, "loss.r2_gamma": 1.0, "model.latent_dim": 64}
 _SINGLY = {"training.cuda_graphs": False}
@@ -167,7 +170,7 @@ def busy_share(step: Callable[[], object], device: torch.device, most: int) -> t
     total = sum(event.self_device_time_total for event in events)
     lines = [
         f"\n{event.self_device_time_total / 1e3 / _PROFILED:>12.3f} ms{event.count / _PROFILED:>8.1f} x"
-        f"{event.self_device_time_total / total:>7.1%}  {event.key[:90]}"
+        f"{event.self_device_time_total / total:>7.1%}  {_COMMON_WORDS.sub('', event.key)[:90]}"
         for event in events[:most]
     ]
     return total / 1e6 / elapsed, lines
