@@ -21,8 +21,6 @@ JOBS = {path.stem: path for path in sorted((Path(__file__).parent.parent / "jobs
 BUILTIN = Path(gan_distributed.__file__).parent / "data" / "sources" / "builtin" / "fashion-mnist"
 NUM = 200
 NARROW = [
-    "training.batch_size=16",
-    "data.num_lanes=16",
     "samples.num=9",
     "metrics.port=null",
     "metrics.controller_port=null",
@@ -154,8 +152,9 @@ SOURCES = {
 }
 # One of each kind of source.
 FIRST = ("cifar100-hinge", "dogs128-biggan", "generic64", "mnist-convnet-lsgan", "stacked-fashion-r3gan")
+BATCH = 16
 # Attention over 64 x 64 pixels takes most of a step on a CPU, however narrow the network.
-FEWER = {name: ["training.batch_size=8", "data.num_lanes=8"] for name in ("dogs128-biggan", "dogs128-biggan-bce")}
+BATCHES = dict.fromkeys(("dogs128-biggan", "dogs128-biggan-bce"), 4)
 WIDTHS = {"dcgan": 4, "convnet": 8, "sngan": 16, "biggan": 4, "r3gan": 16}
 
 
@@ -169,10 +168,12 @@ def first_try(name: str, num_steps: int, folder: Path, monkeypatch) -> list[np.n
     assert not prepare(make(folder / "raw"), data, resolution, limit=NUM, workers=0)
     width = WIDTHS[config.model.family]
     turns = -(-num_steps // config.training.discriminator_steps)
-    images = turns * config.training.discriminator_steps * (8 if name in FEWER else 16)
+    batch_size = BATCHES.get(name, BATCH)
+    images = turns * config.training.discriminator_steps * batch_size
     settings = [
         *NARROW,
-        *FEWER.get(name, []),
+        f"training.batch_size={batch_size}",
+        f"data.num_lanes={batch_size}",
         f"model.generator_channels={width}",
         f"model.discriminator_channels={width}",
     ]
