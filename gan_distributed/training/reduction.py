@@ -48,14 +48,14 @@ class OverlappedReduction(Reduction):
             places = torch.split(flat, [parameters[index].numel() for index in bucket])
             for index, place in zip(bucket, places, strict=True):
                 self._places[index] = place.as_strided(parameters[index].shape, parameters[index].stride())
-        # Of this pass: which gradients of each bucket are to come, and what waits for the buckets begun.
+        # Since the last sum: which gradients of each bucket are to come, and what waits for the buckets begun.
         self._missing: list[set[int]] = []
         self._waits: list[Callable[[], None]] = []
+        self._start_anew()
 
     @contextlib.contextmanager
     def overlapping(self, earlier: Gradients | None = None) -> Iterator[None]:
         """Within, gradients are taken as the backward pass makes them, and full buckets begun."""
-        self._missing, self._waits = [set(bucket) for bucket in self._buckets], []
         hooks = []
         for index in self._places:
 
@@ -81,8 +81,12 @@ class OverlappedReduction(Reduction):
         with self._world.timer.phase("reduction"):
             for wait in self._waits:
                 wait()
+        self._start_anew()
         summed = self._places | dict(zip(self._rest, sums, strict=True))
         return [summed[index] for index in range(len(self._parameters))], extras
+
+    def _start_anew(self) -> None:
+        self._missing, self._waits = [set(bucket) for bucket in self._buckets], []
 
     def _fill(self, index: int, gradient: Tensor) -> None:
         self._places[index].copy_(gradient)

@@ -134,6 +134,16 @@ def test_what_a_pass_does_not_come_to_is_summed_all_the_same(monkeypatch, absent
             assert torch.equal(ours, torch.zeros(size) if one is None else 2 * one)
 
 
+def test_without_a_pass_the_gradients_given_are_summed(monkeypatch):
+    monkeypatch.setattr(dist, "all_reduce", Peer([]).all_reduce)
+    layers, reduction = chain()
+    for scale in (1, 3):
+        given = [scale * one for one in gradients(through(layers), layers)]
+        sums, _ = reduction.sum(given, torch.zeros(1))
+        for ours, one in zip(sums, given, strict=True):
+            assert torch.equal(ours, 2 * one)
+
+
 def test_hooks_end_with_the_pass(monkeypatch):
     events: list[object] = []
     monkeypatch.setattr(dist, "all_reduce", Peer(events).all_reduce)
