@@ -81,9 +81,10 @@ def measure(config: Config, manifest: Manifest, data: str, run: RunFolder, round
     stream = Stream(data, manifest, order, config.data, config.training.batch_size, 0, 1)
     metrics = WorkerMetrics(config.metrics.model_copy(update={"port": None}), "benchmark", 0, 0)
     held = lease.acquire(run, "benchmark")
-    archive = Archive(config, run, images, manifest.class_names or (), held, lambda _: None)
+    recorder = Recorder(run, held.attempt)
+    archive = Archive(config, run, images, manifest.class_names or (), recorder, held, lambda _: None)
     writer = CheckpointWriter(archive.commit, archive.tidy, config.checkpoint.write_timeout_s)
-    scribe = Scribe(run, held.attempt, held.check_known, writer, Recorder(run, held.attempt), command.say)
+    scribe = Scribe(run, held.attempt, held.check_known, writer, recorder, command.say)
     figures = Figures([], [], [], [])
     with contextlib.closing(stream), contextlib.closing(metrics):
         stream.start(0)
@@ -95,12 +96,12 @@ def measure(config: Config, manifest: Manifest, data: str, run: RunFolder, round
             return time.perf_counter() - started, time.thread_time() - cpu_started
 
         def turn() -> None:
-            loop._saving.save(last=False, flush=lambda: None)
+            loop._saving.save(last=False)
             loop._take_step()
 
         def hand_over() -> None:
             loop._saving.now()
-            loop._saving.save(last=False, flush=lambda: None)
+            loop._saving.save(last=False)
 
         timed(turn)
         for _ in range(rounds):

@@ -8,6 +8,7 @@ from gan_distributed.data import storage
 from gan_distributed.models.networks import ImageSpec
 from gan_distributed.training.checkpoint import commit_checkpoint, open_checkpoint
 from gan_distributed.training.lease import Lease
+from gan_distributed.training.records import Recorder
 from gan_distributed.training.retention import GENERATOR_COPY, Retention
 from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.snapshot import Snapshot
@@ -17,8 +18,8 @@ from gan_distributed.training.state import encode_generator, encode_state, gener
 class Archive:
     """Commits checkpoints as the holder of a lease, and keeps as many as are configured.
 
-    class_names: of the data set, for whoever asks the generator for a class.   committed: called with the images seen
-    once a checkpoint is saved.
+    class_names: of the data set, for whoever asks the generator for a class.   recorder: what was recorded before a
+    checkpoint is written before its commit.   committed: called with the images seen once a checkpoint is saved.
     """
 
     def __init__(
@@ -27,11 +28,12 @@ class Archive:
         run: RunFolder,
         images: ImageSpec,
         class_names: tuple[str, ...],
+        recorder: Recorder,
         holder: Lease,
         committed: Callable[[int], None],
     ) -> None:
         self._config, self._run, self._images, self._holder = config, run, images, holder
-        self._class_names = class_names
+        self._class_names, self._recorder = class_names, recorder
         self._retention, self._committed = Retention(run, config.checkpoint), committed
 
     def take_over(self, seen_images: int, best_seen_images: int | None) -> None:
@@ -51,6 +53,8 @@ class Archive:
             "generator": ("generator-{attempt}.safetensors", generator),
             "config": ("config-{attempt}.yaml", to_yaml(self._config).encode()),
         }
+        # Who goes on from here makes no record of the steps before.
+        self._recorder.flush()
         commit_checkpoint(self._run, seen_images, self._holder.attempt, contents, self._holder.check)
         self._retention.committed(seen_images)
         self._committed(seen_images)

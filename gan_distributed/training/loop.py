@@ -90,7 +90,7 @@ class Loop:
         if self._scoring is not None and not stopping and self._scoring.is_due(before, seen, done=done):
             self._score(self._scoring)
         self._saving.turn(before)
-        self._saving.save(last=done or stopping, flush=self._flush)
+        self._saving.save(last=done or stopping)
         if done or stopping:
             return Outcome("done" if done else "stopped", seen, self._record, self._last_grid)
         self._before = seen
@@ -110,6 +110,11 @@ class Loop:
     def _flush(self) -> None:
         if self._scribe is not None:
             self._uploads.submit(self._scribe.recorder.flush)
+
+    def _keep(self, url: str, data: bytes) -> None:
+        if self._scribe is not None:
+            self._scribe.recorder.add_file(url, data)
+            self._flush()
 
     def _tell(self, what: Literal["tick", "scores", "grid", "close"], *arguments: Any) -> None:
         for sink in self._scribe.sinks if self._scribe is not None else ():
@@ -203,7 +208,7 @@ class Loop:
     def _score(self, scoring: Scoring) -> None:
         started = time.monotonic()
         try:
-            if scoring.score(self._state, self._uploads.submit, self._is_stopping):
+            if scoring.score(self._state, self._keep, self._is_stopping):
                 self._saving.now()
         finally:
             # Also the score that a collapse is told by; none of a round that was skipped.

@@ -11,31 +11,46 @@ from gan_distributed.training.run_folder import RunFolder
 
 
 class Recorder:
-    """Collects one attempt's records and writes them as parts named by their first seen_images and the attempt."""
+    """Collects one attempt's records and writes them as parts named by their first seen_images and the attempt.
+
+    Any thread may call it.
+    """
 
     def __init__(self, run: RunFolder, attempt: int) -> None:
         self._run, self._attempt = run, attempt
-        self._pending: list[dict[str, Any]] = []
+        self._records: list[dict[str, Any]] = []
+        self._files: list[tuple[str, bytes]] = []
         self._lock = threading.Lock()
+        # Held while something is written, so that whoever flushes finds it written, or pending again.
+        self._writing = threading.Lock()
 
     def add(self, record: dict[str, Any]) -> None:
         """Keep a record, with `seen_images`, until the next flush."""
         with self._lock:
-            self._pending.append(record)
+            self._records.append(record)
+
+    def add_file(self, url: str, data: bytes) -> None:
+        """Keep a file of records of its own until the next flush."""
+        with self._lock:
+            self._files.append((url, data))
 
     def flush(self) -> None:
-        """Write what is pending as one part; what cannot be written stays pending. One thread calls it."""
-        with self._lock:
-            pending, self._pending = self._pending, []
-        if not pending:
-            return
-        lines = "".join(json.dumps(record) + "\n" for record in pending)
-        try:
-            storage.write(self._run.metrics_url(pending[0]["seen_images"], self._attempt), lines.encode())
-        except GanError:
+        """Return when all that was added is written, the records as one part; what cannot be written stays pending."""
+        with self._writing:
             with self._lock:
-                self._pending = pending + self._pending
-            raise
+                records, self._records = self._records, []
+                files, self._files = self._files, []
+            try:
+                while files:
+                    storage.write(*files[0])
+                    files.pop(0)
+                if records:
+                    lines = "".join(json.dumps(record) + "\n" for record in records)
+                    storage.write(self._run.metrics_url(records[0]["seen_images"], self._attempt), lines.encode())
+            except GanError:
+                with self._lock:
+                    self._records, self._files = records + self._records, files + self._files
+                raise
 
 
 def read_records(run: RunFolder) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from gan_distributed.config import Config
 from gan_distributed.errors import TrainingError
@@ -59,7 +58,7 @@ class Saving:
         """The state is saved in this turn, whatever the interval: it is the best one, or was asked for."""
         self._due = True
 
-    def save(self, last: bool, flush: Callable[[], Any]) -> None:
+    def save(self, last: bool) -> None:
         """Hand the state over where it is due; every rank calls it. last: wait until it is saved.
 
         Raises NonfiniteError, LeaseLostError, TrainingError.
@@ -76,7 +75,6 @@ class Saving:
                 self._due = False
                 if self._scribe is not None:
                     self._scribe.writer.submit(state.seen_images, state.snapshot(digest))
-                    flush()
         if self._scribe is None:
             return
         writer, run = self._scribe.writer, self._scribe.run

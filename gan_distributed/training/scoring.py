@@ -22,7 +22,7 @@ from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.state import TrainState
 from gan_distributed.training.world import World
 
-Upload = Callable[..., None]
+Keep = Callable[[str, bytes], None]
 # The first share of a run, in which images that look alike are no collapse.
 _YOUNG = 0.2
 
@@ -69,7 +69,7 @@ class Scoring:
         """Look at a tick's record; raises CollapseError where the run is to go back."""
         self._alarm(self._watch.tick(record), state)
 
-    def score(self, state: TrainState, upload: Upload, is_stopping: Callable[[], bool]) -> bool:
+    def score(self, state: TrainState, keep: Keep, is_stopping: Callable[[], bool]) -> bool:
         """Take scores, unless the run is to stop; whether these weights are the best ones now. Raises CollapseError."""
         histogram = self._scorer.histogram() if self._config.model.conditional else None
         make = maker(state.ema, self._config.model.latent_dim, histogram, self._config.score.seed)
@@ -86,7 +86,7 @@ class Scoring:
             self._metrics.set("gan_score", score.value, metric=score.metric)
         if self._attempt is not None:
             url = self._run.score_url(state.seen_images, f"{self._attempt:05d}")
-            upload(storage.write, url, encode_scores(found.scores, {"attempt": self._attempt, "time": time.time()}))
+            keep(url, encode_scores(found.scores, {"attempt": self._attempt, "time": time.time()}))
         return self._judge(found, state)
 
     def _judge(self, found: Round, state: TrainState) -> bool:

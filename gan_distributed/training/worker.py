@@ -222,11 +222,12 @@ def _scribe(
         yield None
         return
     holder = held[0]
-    archive = Archive(config, run, state.images, class_names, holder, link.committed)
+    recorder = Recorder(run, holder.attempt)
+    archive = Archive(config, run, state.images, class_names, recorder, holder, link.committed)
     first = functools.partial(archive.take_over, state.saved_seen_images, clock_of_best(state.best_score))
     writer = CheckpointWriter(archive.commit, archive.tidy, config.checkpoint.write_timeout_s, first)
     try:
         sinks = open_sinks(config, run, holder.attempt, state.seen_images)
-        yield Scribe(run, holder.attempt, holder.check_known, writer, Recorder(run, holder.attempt), link.say, sinks)
+        yield Scribe(run, holder.attempt, holder.check_known, writer, recorder, link.say, sinks)
     finally:
         writer.close()

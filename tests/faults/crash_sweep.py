@@ -26,6 +26,8 @@ from gan_distributed.config import load_config, parse_overrides
 from gan_distributed.data.manifest import load_manifest
 from gan_distributed.data.preparation import conversion
 from gan_distributed.prepare import prepare
+from gan_distributed.training.records import read_records
+from gan_distributed.training.run_folder import RunFolder
 from gan_distributed.training.worker import Assignment, Link, run_rank
 from gan_distributed.training.world import World
 
@@ -153,6 +155,9 @@ def end_of(job: Callable[[Path], None], run: Path, log: Path, point: CrashPoint,
     ended = checkpoints_of(run)
     if ended != straight:
         result["wrong"].append(f"ended in other bytes: {sorted(ended)}, {sorted(straight)}")
+    ticks = [record["seen_images"] for record in read_records(RunFolder(str(run)))]
+    if ticks != [32, 64, 96]:
+        result["wrong"].append(f"records of {ticks}")
     if not all((run / "checkpoints" / f"{seen:012d}" / "generator.safetensors").exists() for seen in ended):
         result["wrong"].append("no copy of the generator")
     left = [str(path) for path in run.rglob("*") if path.name.startswith(".tmp")]

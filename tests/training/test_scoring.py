@@ -11,6 +11,7 @@ from datasets import write_dataset
 from servers import get
 
 from gan_distributed.config import Config, MetricsConfig, load_config, parse_overrides
+from gan_distributed.data import storage
 from gan_distributed.data.manifest import load_manifest
 from gan_distributed.errors import TrainingError
 from gan_distributed.evaluation import networks
@@ -167,7 +168,7 @@ def test_prometheus_sees_scores_alarms_and_what_was_skipped(tmp_path, data, monk
     def scoring_of(config: Config) -> Scoring:
         return Scoring(config, World(), run, (data, manifest), metrics, 1, 0, said.append)
 
-    assert scoring_of(config).score(state, lambda write, *arguments: write(*arguments), lambda: False)
+    assert scoring_of(config).score(state, storage.write, lambda: False)
     late = config.model_copy(update={"score": config.score.model_copy(update={"max_s": 1e-9})})
     assert not scoring_of(late).score(state, pytest.fail, lambda: False)
     assert said[-1] == "scores at 0.5 kimg skipped: not done within score.max_s 1e-09 s"
