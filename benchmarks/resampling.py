@@ -1,4 +1,4 @@
-"""Doubling and halving by the binomial filter as sums of slices, against convolutions with a group a channel.
+"""Doubling and halving by the binomial filter, ours against convolutions with a group a channel.
 
     python benchmarks/resampling.py [--device cuda]
 
@@ -27,7 +27,7 @@ def main() -> None:
     device = parser.parse_args().device
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    print(f"{'':<40}{'slices':>10}{'convolution':>13}{'ratio':>9}")
+    print(f"{'':<40}{'ours':>10}{'convolution':>13}{'ratio':>9}")
     for dtype in (torch.float32, torch.bfloat16):
         for num, channels, side in _SHAPES[device]:
             small = torch.randn(num, channels, side, side, device=device, dtype=dtype)

@@ -71,17 +71,20 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, like: nn.Co
     """
     if _is_torchs_own:
         return functional.conv2d(x, weight, bias, like.stride, like.padding, 1, like.groups)
-    kind = x.device.type
-    if torch.is_autocast_enabled(kind):
-        # Autocast knows nothing of our functions.
-        lower = torch.get_autocast_dtype(kind)
-        x, weight, bias = x.to(lower), weight.to(lower), None if bias is None else bias.to(lower)
+    # Autocast knows nothing of our functions.
+    x, weight, bias = lowered(x), lowered(weight), None if bias is None else lowered(bias)
     if not torch.is_grad_enabled():
         return _plain(x, weight, bias, like)
     if _weights_are_constant:
         weight, bias = weight.detach(), None if bias is None else bias.detach()
     y: Tensor = _Convolution.apply(x, weight, bias, like)
     return y
+
+
+def lowered(x: Tensor) -> Tensor:
+    """A tensor in the precision of autocast, where it is on."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 class Conv2d(nn.Conv2d):

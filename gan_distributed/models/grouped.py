@@ -30,8 +30,8 @@ def convolve(x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:
     # [groups, N * H' * W', in * k * k] times [groups, in * k * k, out]
     read = _read(x, weight.shape[2], padding, groups)
     y = read.flatten(1, 3) @ weight.reshape(groups, -1, weight[0].numel()).mT
-    # [N, H', W', groups * out]
-    pixels = torch.unflatten(y, 1, read.shape[1:4]).permute(1, 2, 3, 0, 4).flatten(3)
+    # [N, H', W', groups * out]; with one channel a group flattening alone would leave the groups outside.
+    pixels = torch.unflatten(y, 1, read.shape[1:4]).permute(1, 2, 3, 0, 4).flatten(3).contiguous()
     return pixels.permute(0, 3, 1, 2)
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from gan_distributed.config import ModelConfig
 from gan_distributed.models import initialization
-from gan_distributed.models.convolution import Conv2d
+from gan_distributed.models.convolution import Conv2d, lowered
 from gan_distributed.models.layers import BatchContext
 from gan_distributed.models.resampling import downsample_binomial, upsample_binomial
 from gan_distributed.randomness import Draws
@@ -101,7 +101,10 @@ class Generator(nn.Module):
         # The 4 px stage is small, and what all pixels come from: it stays in the weights' precision.
         with torch.autocast(z.device.type, enabled=False):
             # [N, width, 4, 4]
-            x = self.stages[0](self.basis * self.modulate(z)[:, :, None, None])
+            x = self.basis * self.modulate(z)[:, :, None, None]
+            # All that follows keeps this layout, which `Pointwise` asks for.
+            x = self.stages[0](x.contiguous(memory_format=torch.channels_last))
+        x = lowered(x)
         for projection, stage in zip(self.projections, list(self.stages)[1:], strict=True):
             x = stage(upsample_binomial(projection(x)))
         images: Tensor = self.to_image(x)

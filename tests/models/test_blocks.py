@@ -7,14 +7,15 @@ from torch import nn
 from torch.nn import functional
 from toy_families import training_context
 
+from gan_distributed.config import ModelConfig
+from gan_distributed.models import grouped, resampling, resampling_cpu, resampling_gpu
 from gan_distributed.models.attention import SelfAttention
 from gan_distributed.models.initialization import fan_in_normal, orthogonal, start_network, xavier_uniform
 from gan_distributed.models.layers import BatchContext, BatchNorm, ConditionalBatchNorm, Groups
-from gan_distributed.models.r3gan import Pointwise
+from gan_distributed.models.r3gan import Discriminator, Generator, Pointwise
 from gan_distributed.models.resampling import (
     downsample_binomial,
     downsample_mean,
-    repeated_as_on_a_gpu,
     upsample_binomial,
     upsample_nearest,
 )
@@ -28,9 +29,18 @@ def numbers(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
+@pytest.fixture(params=[resampling_cpu, resampling_gpu])
+def resampling_ways(request, monkeypatch):
+    """The functions of either device, on this one."""
+    monkeypatch.setattr(resampling, "ways_on", lambda _: request.param)
+
+
+@pytest.mark.usefixtures("resampling_ways")
+# The second is taken at once, the others an axis at a time.
+@pytest.mark.parametrize("size", [(8, 6), (8, 8), (36, 36)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_binomial_resampling_is_a_convolution_with_its_filter(layout):
-    x = numbers(2, 3, 8, 6).contiguous(memory_format=layout)
+def test_binomial_resampling_is_a_convolution_with_its_filter(layout, size):
+    x = numbers(2, 3, *size).contiguous(memory_format=layout)
     line = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64)
     kernel = torch.outer(line, line).expand(3, 1, 3, 3)
     wanted = functional.conv_transpose2d(x, kernel / 4, stride=2, padding=1, output_padding=1, groups=3)
@@ -42,16 +52,23 @@ def test_binomial_resampling_is_a_convolution_with_its_filter(layout):
         assert way(x.bfloat16()).dtype == torch.bfloat16
 
 
+@pytest.mark.usefixtures("resampling_ways")
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_pixels_are_repeated_and_added_up_as_torch_does_it(layout, monkeypatch):
+def test_pixels_are_repeated_and_added_up_as_torch_does_it(layout):
     x = numbers(2, 3, 4, 6).contiguous(memory_format=layout)
-    repeated = functional.interpolate(x, scale_factor=2.0)
-    for way in (upsample_nearest, repeated_as_on_a_gpu):
-        assert torch.equal(way(x), repeated)
+    assert torch.equal(upsample_nearest(x), functional.interpolate(x, scale_factor=2.0))
+    torch.testing.assert_close(downsample_mean(x), functional.avg_pool2d(x, 2), rtol=1e-15, atol=1e-15)
+    for way in (upsample_nearest, downsample_mean):
         assert way(x).is_contiguous(memory_format=layout)
-    torch.testing.assert_close(downsample_mean(x), functional.avg_pool2d(x, 2), rtol=1e-15, atol=0)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert upsample_nearest(x.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.usefixtures("resampling_ways")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_leaves_the_precision_of_resampling_alone(dtype):
+    x = numbers(2, 3, 4, 4).to(dtype)
+    for way in RESAMPLING:
+        with torch.autocast("cpu", torch.bfloat16):
+            assert way(x).dtype == dtype
 
 
 RESAMPLING = [
@@ -62,6 +79,7 @@ RESAMPLING = [
 ]
 
 
+@pytest.mark.usefixtures("resampling_ways")
 @pytest.mark.parametrize("resample", RESAMPLING)
 def test_resampling_is_twice_differentiable_and_keeps_flat_pictures(resample):
     x = numbers(1, 2, 4, 4).requires_grad_()
@@ -70,6 +88,36 @@ def test_resampling_is_twice_differentiable_and_keeps_flat_pictures(resample):
     flat = resample(torch.ones(1, 1, 8, 8))
     # At the border zeros come in.
     assert torch.equal(flat[:, :, 1:-1, 1:-1], torch.ones_like(flat[:, :, 1:-1, 1:-1]))
+
+
+@pytest.mark.usefixtures("resampling_ways")
+@pytest.mark.parametrize("is_in_groups", [False, True])
+def test_r3gan_has_its_channels_last_from_end_to_end_and_back(is_in_groups, monkeypatch):
+    """Else each of its products lays activations out anew, and the filters of GPUs take a pixel at a time."""
+    if is_in_groups:
+        monkeypatch.setattr(grouped, "suits", grouped.is_possible)
+    config = ModelConfig(family="r3gan", latent_dim=8, generator_channels=16, discriminator_channels=16)
+    generator, discriminator = Generator(config, 16, 3, 0), Discriminator(config, 16, 3, 0)
+    images = generator(numbers(2, 8).float(), ONE).requires_grad_()
+    met = []
+
+    def note(tensor: torch.Tensor | None) -> None:
+        if tensor is not None:
+            met.append(tensor.is_contiguous(memory_format=torch.channels_last))
+
+    def look(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        for tensor in (*inputs, output):
+            note(tensor)
+            tensor.register_hook(note)
+
+    for stage in (*generator.stages, *discriminator.stages):
+        stage.register_forward_hook(look)
+    logits = discriminator(generator(numbers(2, 8).float(), ONE), ONE)
+    (at_images,) = torch.autograd.grad(discriminator(images, ONE).sum(), images, create_graph=True)
+    (logits.sum() + at_images.square().sum()).backward()
+    # What comes into each of three stages and goes out: of two forward passes at least, and of their gradients.
+    assert len(met) >= 2 * 2 * 3 * 2
+    assert all(met)
 
 
 @pytest.mark.parametrize("bias", [False, True])
