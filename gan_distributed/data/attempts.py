@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import random
 import threading
 import time
@@ -19,6 +20,9 @@ T = TypeVar("T")
 RETRY_DEADLINE_S = 60.0
 _FIRST_BACKOFF_S = 0.1
 _LONGEST_BACKOFF_S = 10.0
+# A person is told what is waited for after so long, and how often by this process.
+_TELL_AFTER_S = 10.0
+_TELL_EVERY_S = 60.0
 _HINTS = {
     "gs": "log in with `gcloud auth application-default login`, or set FSSPEC_GCS_TOKEN",
     "gcs": "log in with `gcloud auth application-default login`, or set FSSPEC_GCS_TOKEN",
@@ -37,6 +41,15 @@ class Counters:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.retries = self.hedges = self.mismatches = 0
+        self._told = -math.inf
+
+    def is_to_be_told(self) -> bool:
+        """Whether the last warning of a request that is tried again was long ago; if so, this is the next one."""
+        with self._lock:
+            now = time.monotonic()
+            due = now - self._told > _TELL_EVERY_S
+            self._told = now if due else self._told
+            return due
 
     def add(self, name: str) -> None:
         """Add one; called from any thread."""
@@ -60,7 +73,7 @@ class Attempts:
 
     def __init__(self, url: str, sleep: Callable[[float], object] = time.sleep) -> None:
         self._url, self._sleep = url, sleep
-        self._deadline = deadline()
+        self._started, self._deadline = time.monotonic(), deadline()
         self._backoff = _FIRST_BACKOFF_S
 
     def progressed(self) -> None:
@@ -74,7 +87,16 @@ class Attempts:
         if not is_transient(error) or time.monotonic() + self._backoff > self._deadline:
             raise explained(self._url, error) from error
         counters.add("retries")
-        logger.debug("%s: %s: %s; trying again", self._url, type(error).__name__, error)
+        waited = time.monotonic() - self._started
+        is_told = waited > _TELL_AFTER_S and counters.is_to_be_told()
+        left = self._deadline - time.monotonic()
+        logger.log(
+            logging.WARNING if is_told else logging.DEBUG,
+            "%s: %s; trying again for %.0f s more",
+            self._url,
+            first_line(error),
+            left,
+        )
         self._sleep(random.uniform(0, self._backoff))
         self._backoff = min(2 * self._backoff, _LONGEST_BACKOFF_S)
 
@@ -139,14 +161,24 @@ def is_transient(error: Exception) -> bool:
         return status in (408, 429) or status >= 500
     if isinstance(error, OSError):
         return error.errno not in _FINAL_ERRNOS
-    # These libraries' errors of a connection do not all derive from OSError.
+    return _is_of_a_client(error)
+
+
+def _is_of_a_client(error: Exception) -> bool:
+    """Whether a library of these raised it; their errors of a connection do not all derive from OSError."""
     libraries = ("http", "aiohttp", "botocore", "urllib3", "requests", "asyncio")
     return type(error).__module__.split(".")[0] in libraries
+
+
+def first_line(error: Exception) -> str:
+    """An error's kind and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error) or type(error).__name__).splitlines()[0]}"
 
 
 def explained(url: str, error: Exception) -> StorageError:
     """What to tell the user: what was wrong, where, and how to mend it."""
     said = str(error) or type(error).__name__
+    is_unreached = status_of(error) is None and (isinstance(error, ConnectionError) or _is_of_a_client(error))
     status = status_of(error)
     text = said.lower()
     if isinstance(error, FileExistsError):
@@ -160,4 +192,5 @@ def explained(url: str, error: Exception) -> StorageError:
         return StorageError(f"{url}: the disk is full; free some space and run the same command again")
     if isinstance(error, NotADirectoryError | IsADirectoryError):
         return MissingError(f"{url}: a folder stands where a file was expected, or the other way round")
-    return StorageError(f"{url}: {type(error).__name__}: {said.splitlines()[0]}")
+    hint = "; check the network and the address, then run the same command again" if is_unreached else ""
+    return StorageError(f"{url}: {first_line(error)}{hint}")

@@ -207,6 +207,30 @@ def test_patience_ends(monkeypatch):
         storage.read_bytes("gs://bucket/x")
 
 
+def test_who_waits_is_told_once_what_for(monkeypatch, caplog):
+    monkeypatch.setattr(attempts, "_FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr(attempts, "counters", attempts.Counters())
+
+    def warnings():
+        monkeypatch.setattr(storage, "open_filesystem", lambda url: (_Flaky(3, ConnectionError("down")), "x"))
+        assert storage.read_bytes("gs://bucket/x") == b"data"
+        return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+    # Not where it passes at once.
+    assert warnings() == []
+    monkeypatch.setattr(attempts, "_TELL_AFTER_S", 0.0)
+    for _ in range(2):
+        (told,) = warnings()
+        assert told.startswith("gs://bucket/x: ConnectionError: down; trying again for ")
+
+
+def test_who_cannot_be_reached_is_told_where_to_look(monkeypatch):
+    monkeypatch.setattr(attempts, "RETRY_DEADLINE_S", 0.0)
+    monkeypatch.setattr(storage, "open_filesystem", lambda url: (_Flaky(9, ConnectionError("no host")), "x"))
+    with pytest.raises(StorageError, match="no host; check the network and the address, then run the same command"):
+        storage.read_bytes("gs://bucket/x")
+
+
 def test_a_short_range_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(attempts, "RETRY_DEADLINE_S", 0.05)
     storage.write(str(tmp_path / "x"), b"abc")
