@@ -120,6 +120,18 @@ def test_r3gan_has_its_channels_last_from_end_to_end_and_back(is_in_groups, monk
     assert all(met)
 
 
+def test_only_the_stage_of_4_px_of_r3gan_is_wider_than_autocast():
+    config = ModelConfig(family="r3gan", latent_dim=8, generator_channels=16, discriminator_channels=16)
+    generator, discriminator = Generator(config, 16, 3, 0), Discriminator(config, 16, 3, 0)
+    met = []
+    for stage in (*generator.stages, *discriminator.stages):
+        stage.register_forward_hook(lambda module, inputs, output: met.append((inputs[0].dtype, output.dtype)))
+    with torch.autocast("cpu", torch.bfloat16):
+        discriminator(generator(numbers(2, 8).float(), ONE), ONE)
+    wide, lower = (torch.float32,) * 2, (torch.bfloat16,) * 2
+    assert met == [wide, lower, lower, lower, lower, wide]
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_pointwise_is_a_convolution(bias):
     layer = Pointwise(3, 5, bias=bias).double()
