@@ -41,15 +41,6 @@ class Counters:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.retries = self.hedges = self.mismatches = 0
-        self._told = -math.inf
-
-    def is_to_be_told(self) -> bool:
-        """Whether the last warning of a request that is tried again was long ago; if so, this is the next one."""
-        with self._lock:
-            now = time.monotonic()
-            due = now - self._told > _TELL_EVERY_S
-            self._told = now if due else self._told
-            return due
 
     def add(self, name: str) -> None:
         """Add one; called from any thread."""
@@ -58,6 +49,25 @@ class Counters:
 
 
 counters = Counters()
+
+
+class Reminder:
+    """Comes once in _TELL_EVERY_S, whichever thread asks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = -math.inf
+
+    def is_due(self) -> bool:
+        """Whether the last one was long ago; if so, this is the next one."""
+        with self._lock:
+            now = time.monotonic()
+            due = now - self._last > _TELL_EVERY_S
+            self._last = now if due else self._last
+            return due
+
+
+_reminder = Reminder()
 
 
 def protocol(url: str) -> str:
@@ -88,7 +98,7 @@ class Attempts:
             raise explained(self._url, error) from error
         counters.add("retries")
         waited = time.monotonic() - self._started
-        is_told = waited > _TELL_AFTER_S and counters.is_to_be_told()
+        is_told = waited > _TELL_AFTER_S and _reminder.is_due()
         left = self._deadline - time.monotonic()
         logger.log(
             logging.WARNING if is_told else logging.DEBUG,

@@ -209,7 +209,7 @@ def test_patience_ends(monkeypatch):
 
 def test_who_waits_is_told_once_what_for(monkeypatch, caplog):
     monkeypatch.setattr(attempts, "_FIRST_BACKOFF_S", 0.001)
-    monkeypatch.setattr(attempts, "counters", attempts.Counters())
+    monkeypatch.setattr(attempts, "_reminder", attempts.Reminder())
 
     def warnings():
         monkeypatch.setattr(storage, "open_filesystem", lambda url: (_Flaky(3, ConnectionError("down")), "x"))
