@@ -72,10 +72,14 @@ def _matrix(length: int, like: Tensor, *, both: bool = False) -> Tensor:
     matrix = _matrices.get(key)
     if matrix is None:
         matrix = _new_matrix(length, both, like)
-        # What a graph records has its numbers only once it is launched.
-        if not (like.is_cuda and torch.cuda.is_current_stream_capturing()):
+        if _has_numbers(matrix):
             _matrices[key] = matrix
     return matrix
+
+
+def _has_numbers(x: Tensor) -> bool:
+    """Not so while a step is traced for the compiler, nor, before it is launched, of what a graph records."""
+    return type(x) is Tensor and not (x.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 def _new_matrix(length: int, both: bool, like: Tensor) -> Tensor:

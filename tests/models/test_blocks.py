@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 from toy_families import training_context
 
@@ -33,6 +34,14 @@ def numbers(*shape: int) -> torch.Tensor:
 def resampling_ways(request, monkeypatch):
     """The functions of either device, on this one."""
     monkeypatch.setattr(resampling, "ways_on", lambda _: request.param)
+
+
+def test_what_was_traced_is_not_taken_for_numbers(monkeypatch):
+    monkeypatch.setattr(resampling_gpu, "_matrices", {})
+    x = numbers(1, 3, 4, 4)
+    for way in (resampling_gpu.interpolated, resampling_gpu.gathered):
+        traced = make_fx(way, tracing_mode="fake", _allow_non_fake_inputs=True)(x)
+        assert torch.equal(way(x), traced(x))
 
 
 @pytest.mark.usefixtures("resampling_ways")

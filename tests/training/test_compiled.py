@@ -15,6 +15,7 @@ from toy_families import FAMILIES
 
 from gan_distributed.config import Config
 from gan_distributed.errors import ConfigError, TrainingError
+from gan_distributed.models import grouped, resampling, resampling_gpu
 from gan_distributed.models.networks import ImageSpec
 from gan_distributed.training.parts import Partition
 from gan_distributed.training.state import TrainState, encode_state
@@ -116,6 +117,14 @@ def test_compiled_steps_of_every_kind(name):
         assert_compiled_is_plain_and_goes_on_to_the_bit(CASES[name], 4)
     else:
         assert_equal_up_to_rounding(*(tensors_of(trained(one)) for one in (compiled(CASES[name]), CASES[name])))
+
+
+@pytest.mark.slow
+def test_a_gpus_ways_are_compiled(monkeypatch):
+    monkeypatch.setattr(resampling, "ways_on", lambda _: resampling_gpu)
+    monkeypatch.setattr(resampling_gpu, "_matrices", {})
+    monkeypatch.setattr(grouped, "suits", grouped.is_possible)
+    assert_equal_up_to_rounding(*(tensors_of(trained(one)) for one in (compiled(CASES["r3gan"]), CASES["r3gan"])))
 
 
 @pytest.mark.slow
