@@ -154,4 +154,8 @@ def _gradients(gradient: Tensor, x: Tensor, weight: Tensor, like: nn.Conv2d, wan
     if grouped.suits(x, like):
         return grouped.gradients(gradient, x, weight, int(like.padding[0]), like.groups, wanted)
     geometry = (list(like.stride), list(like.padding), [1, 1], False, [0, 0], like.groups)
-    return torch.ops.aten.convolution_backward(gradient, x, weight, [weight.shape[0]], *geometry, list(wanted))
+    made = torch.ops.aten.convolution_backward(gradient, x, weight, [weight.shape[0]], *geometry, list(wanted))
+    if made[0] is None or x.stride(1) != 1:
+        return made
+    # Kernels for groups of one channel lay it out channels first.
+    return made[0].contiguous(memory_format=torch.channels_last), *made[1:]

@@ -1,6 +1,7 @@
 """Convolutions in groups as one batch of matrix products, a product a group.
 
-In float32 and float64 cuDNN takes a group at a time. r3gan's stage of 4 px, which is in float32, has 96 groups.
+In float32 and float64 cuDNN takes a group at a time. r3gan's stage of 4 px, which is in float32, has 96 groups. Groups
+of one channel, as its last layer has, are not for this: torch has kernels of its own for them.
 """
 
 import torch
@@ -18,8 +19,8 @@ def suits(x: Tensor, like: nn.Conv2d) -> bool:
 
 
 def is_possible(x: Tensor, like: nn.Conv2d) -> bool:
-    """Whether a layer has groups, goes pixel by pixel, and x [N, C, H, W] has few of them."""
-    return like.groups > 1 and like.stride == (1, 1) and x.shape[2] * x.shape[3] <= _MOST_PIXELS
+    """Whether a layer has groups of several channels, goes pixel by pixel, and x [N, C, H, W] has few of them."""
+    return 1 < like.groups < like.in_channels and like.stride == (1, 1) and x.shape[2] * x.shape[3] <= _MOST_PIXELS
 
 
 def convolve(x: Tensor, weight: Tensor, padding: int, groups: int) -> Tensor:

@@ -128,8 +128,7 @@ class ConditionalBatchNorm(nn.Module):
         """x: float [N, channels, H, W]; the same shape comes back.   condition: [N, …], as gain and offset take it."""
         gain, offset = self.gain(condition), self.offset(condition)
         y: Tensor = self.norm(x, context)
-        scaled: Tensor = y * (1 + gain).to(y.dtype)[:, :, None, None] + offset.to(y.dtype)[:, :, None, None]
-        return scaled
+        return torch.addcmul(offset.to(y.dtype)[:, :, None, None], y, (1 + gain).to(y.dtype)[:, :, None, None])
 
 
 class FeatureDropout(nn.Module):

@@ -13,16 +13,21 @@ from gan_distributed.models.pixels import as_images, as_pixels
 # Up to this side of the smaller map the products go over both axes at once, by the bytes of a number: in float32 they
 # take longer than memory soon.
 _MOST_AT_ONCE = {2: 16, 4: 8, 8: 8}
-# By length, axes, precision and device.
-_matrices: dict[tuple[int, bool, torch.dtype, torch.device], Tensor] = {}
+# Bytes of a number, in products of which all that memory delivers is multiplied in time.
+_SHORT = 2
+_PACKS = (torch.complex128, torch.int64, torch.int32)
+# By what they do, length, precision and device.
+_matrices: dict[tuple[str, int, torch.dtype, torch.device], Tensor] = {}
 
 
 def repeated(x: Tensor) -> Tensor:
     """[N, C, H, W] to [N, C, 2 H, 2 W], each pixel four times."""
     pixels = as_pixels(x)
-    num, height, width, channels = pixels.shape
-    four = pixels[:, :, None, :, None].expand(num, height, 2, width, 2, channels)
-    return as_images(four.reshape(num, 2 * height, 2 * width, channels), x)
+    packed = _packed(pixels)
+    num, height, width, channels = packed.shape
+    four = packed[:, :, None, :, None].expand(num, height, 2, width, 2, channels)
+    repeats = four.reshape(num, 2 * height, 2 * width, channels)
+    return as_images(repeats if packed is pixels else repeats.view(x.dtype), x)
 
 
 def summed(x: Tensor) -> Tensor:
@@ -31,8 +36,11 @@ def summed(x: Tensor) -> Tensor:
     num, height, width, channels = pixels.shape
     # Autocast would do it in float32, and products in lower precision than they are asked for.
     with torch.autocast(x.device.type, enabled=False):
-        sums = pixels.reshape(num, height // 2, 2, width // 2, 2, channels).sum((2, 4))
-    return as_images(sums, x)
+        if x.element_size() == _SHORT and channels > 1:
+            sums = _matrix("two rows", width // 2, x) @ pixels.reshape(num * height // 2, 2 * width, channels)
+        else:
+            sums = pixels.reshape(num, height // 2, 2, width // 2, 2, channels).sum((2, 4))
+    return as_images(sums.view(num, height // 2, width // 2, channels), x)
 
 
 def interpolated(x: Tensor) -> Tensor:
@@ -41,10 +49,10 @@ def interpolated(x: Tensor) -> Tensor:
     num, height, width, channels = pixels.shape
     with torch.autocast(x.device.type, enabled=False):
         if height == width <= _MOST_AT_ONCE[x.element_size()]:
-            doubled = _matrix(width, x, both=True) @ pixels.reshape(num, height * width, channels)
+            doubled = _matrix("both axes", width, x) @ pixels.reshape(num, height * width, channels)
         else:
-            rows = _matrix(width, x) @ pixels.reshape(num * height, width, channels)
-            doubled = _matrix(height, x) @ rows.view(num, height, 2 * width * channels)
+            rows = _matrix("an axis", width, x) @ pixels.reshape(num * height, width, channels)
+            doubled = _matrix("an axis", height, x) @ rows.view(num, height, 2 * width * channels)
     return as_images(doubled.view(num, 2 * height, 2 * width, channels), x)
 
 
@@ -54,35 +62,50 @@ def gathered(x: Tensor) -> Tensor:
     num, height, width, channels = pixels.shape[0], pixels.shape[1] // 2, pixels.shape[2] // 2, pixels.shape[3]
     with torch.autocast(x.device.type, enabled=False):
         if height == width <= _MOST_AT_ONCE[x.element_size()]:
-            halved = _matrix(width, x, both=True).mT @ pixels.reshape(num, 4 * height * width, channels)
+            halved = _matrix("both axes", width, x).mT @ pixels.reshape(num, 4 * height * width, channels)
         else:
-            rows = _matrix(width, x).mT @ pixels.reshape(num * 2 * height, 2 * width, channels)
-            halved = _matrix(height, x).mT @ rows.view(num, 2 * height, width * channels)
+            rows = _matrix("an axis", width, x).mT @ pixels.reshape(num * 2 * height, 2 * width, channels)
+            halved = _matrix("an axis", height, x).mT @ rows.view(num, 2 * height, width * channels)
     return as_images(halved.view(num, height, width, channels), x)
 
 
-def _matrix(length: int, like: Tensor, *, both: bool = False) -> Tensor:
-    """[2 length, length]: what each pixel of an axis adds to those of the doubled one, in the precision of `like`.
+def _packed(pixels: Tensor) -> Tensor:
+    """The same memory as numbers of up to 16 bytes, of which a copy then moves as many at a time."""
+    if not _is_traced(pixels) and pixels.is_contiguous():
+        for dtype in _PACKS:
+            fits = dtype.itemsize // pixels.element_size()
+            if fits > 1 and pixels.shape[-1] % fits == 0 and pixels.storage_offset() % fits == 0:
+                return pixels.view(dtype)
+    return pixels
 
-    both: over two axes at once, [4 length^2, length^2].
+
+def _matrix(what: str, length: int, like: Tensor) -> Tensor:
+    """What each pixel adds to those of the other size, in the precision of `like`; length: of the smaller one.
+
+    an axis: the binomial filter's [2 length, length].   both axes: [4 length^2, length^2].
+    two rows: [length, 4 length], sums of 2 x 2 pixels in two rows.
     """
     if torch.compiler.is_compiling():
-        return _new_matrix(length, both, like)
-    key = (length, both, like.dtype, like.device)
+        return _new_matrix(what, length, like)
+    key = (what, length, like.dtype, like.device)
     matrix = _matrices.get(key)
     if matrix is None:
-        matrix = _new_matrix(length, both, like)
-        if _has_numbers(matrix):
+        matrix = _new_matrix(what, length, like)
+        # What a graph records has its numbers only once it is launched.
+        if not _is_traced(matrix) and not (like.is_cuda and torch.cuda.is_current_stream_capturing()):
             _matrices[key] = matrix
     return matrix
 
 
-def _has_numbers(x: Tensor) -> bool:
-    """Not so while a step is traced for the compiler, nor, before it is launched, of what a graph records."""
-    return type(x) is Tensor and not (x.is_cuda and torch.cuda.is_current_stream_capturing())
+def _is_traced(x: Tensor) -> bool:
+    """Whether it stands for others while a step is written down for the compiler."""
+    return type(x) is not Tensor
 
 
-def _new_matrix(length: int, both: bool, like: Tensor) -> Tensor:
+def _new_matrix(what: str, length: int, like: Tensor) -> Tensor:
+    if what == "two rows":
+        one = torch.eye(length, dtype=like.dtype, device=like.device).repeat_interleave(2, dim=1)
+        return torch.cat([one, one], dim=1)
     away = torch.arange(2 * length, device=like.device)[:, None] - 2 * torch.arange(length, device=like.device)
     along = (2 - away.abs()).clamp_min(0).to(like.dtype) / 2
-    return torch.kron(along, along) if both else along
+    return torch.kron(along, along) if what == "both axes" else along

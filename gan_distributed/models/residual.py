@@ -61,8 +61,10 @@ class DownBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [N, above, H, W].   Returns [N, below, H / 2, W / 2], or of the same size."""
-        y = self.conv2(relu(self.conv1(x if self.first else relu(x))))
+        y = relu(self.conv1(x if self.first else relu(x)))
         if self.down:
-            x, y = downsample_mean(x), downsample_mean(y)
+            x, y = downsample_mean(x), self.conv2(y, downsample_mean)
+        else:
+            y = self.conv2(y)
         out: Tensor = y + (x if self.shortcut is None else self.shortcut(x))
         return out

@@ -4,11 +4,13 @@ The singular vectors are buffers that no forward pass moves. Whoever trains the 
 iteration after each change of the weights (the paper's algorithm 1), so any number of passes sees the same weights.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gan_distributed.models.convolution import conv2d
+from gan_distributed.models.convolution import conv2d, lowered
 from gan_distributed.randomness import Draws
 
 _FIRST_ITERATIONS = 15
@@ -28,14 +30,18 @@ class SpectralLayer(nn.Module):
     def normalized_weight(self) -> Tensor:
         """The weight over its largest singular value, in the weight's own precision."""
         with torch.autocast(self.weight.device.type, enabled=False):
-            return self.weight / self.left.dot(self.weight.flatten(1).mv(self.right))
+            right = _in_memory_order(self.right.view(1, *self.weight.shape[1:]), self.weight)[0]
+            return self.weight / self.left.dot(_in_memory_order(self.weight, self.weight).mv(right))
 
     @torch.no_grad()
     def iterated(self) -> tuple[Tensor, Tensor]:
         """Left and right after one more power iteration; the buffers stay."""
-        matrix = self.weight.flatten(1)
+        matrix = _in_memory_order(self.weight, self.weight)
         right = functional.normalize(matrix.T.mv(self.left), dim=0)
-        return functional.normalize(matrix.mv(right), dim=0), right
+        left = functional.normalize(matrix.mv(right), dim=0)
+        if _has_channels_last(self.weight):
+            right = right.view(*self.weight.shape[2:], -1).movedim(-1, 0).flatten()
+        return left, right
 
     @torch.no_grad()
     def start_vectors(self, draws: Draws) -> None:
@@ -47,6 +53,15 @@ class SpectralLayer(nn.Module):
             self.right.copy_(right)
 
 
+def _in_memory_order(weight: Tensor, like: Tensor) -> Tensor:
+    """[rows, …] as a matrix whose columns lie as those of `like`, which lays nothing as large as a weight out anew."""
+    return (weight.movedim(1, -1) if _has_channels_last(like) else weight).flatten(1)
+
+
+def _has_channels_last(weight: Tensor) -> bool:
+    return weight.dim() == 4 and weight.stride(1) == 1
+
+
 class SpectralConv2d(nn.Conv2d, SpectralLayer):
     """Convolution of stride 1 that keeps the size; its weight as a matrix is [out, in x kernel x kernel]."""
 
@@ -54,9 +69,12 @@ class SpectralConv2d(nn.Conv2d, SpectralLayer):
         super().__init__(above, below, kernel_size, padding=kernel_size // 2, bias=bias)
         self._add_vectors()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: float [N, in, H, W].   Returns [N, out, H, W]."""
-        return conv2d(x, self.normalized_weight(), self.bias, like=self)
+    def forward(self, x: Tensor, pooled: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """x: float [N, in, H, W].   Returns [N, out, H, W], or its means by `pooled`, before which no bias is added."""
+        if pooled is None:
+            return conv2d(x, self.normalized_weight(), self.bias, like=self)
+        y = pooled(conv2d(x, self.normalized_weight(), like=self))
+        return y if self.bias is None else y + lowered(self.bias)[:, None, None]
 
 
 class SpectralLinear(nn.Linear, SpectralLayer):

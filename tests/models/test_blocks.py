@@ -71,6 +71,17 @@ def test_pixels_are_repeated_and_added_up_as_torch_does_it(layout):
         assert way(x).is_contiguous(memory_format=layout)
 
 
+@pytest.mark.parametrize("channels", [3, 4, 10, 16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gpus_repeat_and_add_up_pixels_of_any_number_of_channels(dtype, channels):
+    """Packed or not; sums of small whole numbers are right to the bit."""
+    memory = numbers(1 + 2 * 4 * 6 * channels).mul(3).round().to(dtype)
+    for start in (0, 1):
+        x = memory[start : start + 2 * 4 * 6 * channels].view(2, 4, 6, channels).permute(0, 3, 1, 2)
+        assert torch.equal(resampling_gpu.repeated(x), functional.interpolate(x, scale_factor=2.0))
+        assert torch.equal(resampling_gpu.summed(x), functional.avg_pool2d(x.float(), 2, divisor_override=1).to(dtype))
+
+
 @pytest.mark.usefixtures("resampling_ways")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_autocast_leaves_the_precision_of_resampling_alone(dtype):
