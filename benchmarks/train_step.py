@@ -84,7 +84,7 @@ def main() -> None:
             for batch_size in options.batches:
                 figures |= step_figures(options, str(root / "data"), bucket.url("http", "data"), folder, batch_size)
         figures |= memory_figures(options, str(root / "data"), min(options.batches))
-    figures |= penalty_figures(options.rounds)
+    figures |= penalty_figures(options.rounds, options.precision)
     if options.scaling:
         import scaling
 
@@ -136,11 +136,11 @@ def rates(times: dict[str, Times], batch_size: int) -> dict[str, float]:
     }
 
 
-def penalty_figures(rounds: int) -> dict[str, float]:
+def penalty_figures(rounds: int, precision: str) -> dict[str, float]:
     """R3GAN with R1 and R2 in every step, one pass for all of it against two passes with two penalties."""
     values = {"model.family": "r3gan", "model.latent_dim": 64, "loss.name": "rpgan", "loss.r1_gamma": 2.0}
     width = {"model.generator_channels": 64, "model.discriminator_channels": 64, "loss.r2_gamma": 2.0}
-    config = load_config(None, values | width | {"training.batch_size": 32, "training.precision": "float32"})
+    config = load_config(None, values | width | {"training.batch_size": 32, "training.precision": precision})
     images = ImageSpec(32, 3, 0)
     rows = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), np.uint8))
     state = TrainState(config, images, World())

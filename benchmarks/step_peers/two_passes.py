@@ -1,12 +1,12 @@
 """R3GAN's step written plainly: real and fake images pass the discriminator apart, each with a penalty pass.
 
-Networks, constants and channels-last layout are ours; convolutions have torch's own derivatives.
+Networks, constants, precision and channels-last layout are ours; convolutions have torch's own derivatives.
 """
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from gan_distributed.config import Config
@@ -24,16 +24,21 @@ def two_passes_loop(config: Config, images: ImageSpec, rows: Tensor) -> Callable
     adams = [torch.optim.Adam(one.parameters(), lr=2e-4, betas=(0.0, 0.99), fused=True) for one in (judge, make)]
     averaged, moved = ([*network.parameters()] for network in (state.ema, make))
 
+    def passed(network: nn.Module, inputs: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16"):
+            outputs: Tensor = network(inputs, labels)
+        return outputs.float()
+
     def penalized(pictures: Tensor) -> tuple[Tensor, Tensor]:
         pictures = pictures.requires_grad_()
-        logits = judge(pictures, labels)
+        logits = passed(judge, pictures)
         (gradient,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
         return logits, gradient.square().sum((1, 2, 3))
 
     def step() -> None:
         latents = torch.randn(2, count, config.model.latent_dim)
         with torch.no_grad():
-            fake = make(latents[0], labels)
+            fake = passed(make, latents[0])
         (real_logits, at_real), (fake_logits, at_fake) = (
             penalized(images_from_rows(rows, torch.float32)),
             penalized(fake),
@@ -43,8 +48,8 @@ def two_passes_loop(config: Config, images: ImageSpec, rows: Tensor) -> Callable
         adams[0].zero_grad()
         judge.requires_grad_(False)
         with torch.no_grad():
-            real_logits = judge(images_from_rows(rows, torch.float32), labels)
-        softplus(real_logits - judge(make(latents[1], labels), labels)).mean().backward()
+            real_logits = passed(judge, images_from_rows(rows, torch.float32))
+        softplus(real_logits - passed(judge, passed(make, latents[1]))).mean().backward()
         judge.requires_grad_(True)
         adams[1].step()
         adams[1].zero_grad()

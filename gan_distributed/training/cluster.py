@@ -17,6 +17,7 @@ from gan_distributed.errors import InputError, TrainingError
 from gan_distributed.training import lease
 from gan_distributed.training.layout import Layout, layout_of, local_cpus, tell_layout, usable_cores
 from gan_distributed.training.mailbox import Deadlines, Ended, Mailbox, Posted, View
+from gan_distributed.training.memory import keep_freed_memory_of_children
 from gan_distributed.training.metrics import ControllerMetrics
 from gan_distributed.training.outcome import Outcome
 from gan_distributed.training.ray_worker import run_in_ray
@@ -204,6 +205,8 @@ def ray_cluster(config: Config, stop_requested: Callable[[], bool]) -> Iterator[
         if address:
             _init(address=address)
         else:
+            if not torch.cuda.is_available():
+                keep_freed_memory_of_children()
             _init(address="local", num_cpus=local_cpus(config), include_dashboard=False)
     except ConnectionError as error:
         raise InputError(f"cluster.address {address}: no Ray cluster answers there ({error})") from error

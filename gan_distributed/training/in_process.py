@@ -12,6 +12,7 @@ from gan_distributed import command
 from gan_distributed.training.layout import usable_cores
 from gan_distributed.training.link import Link, unheard
 from gan_distributed.training.mailbox import View
+from gan_distributed.training.memory import keep_freed_memory
 from gan_distributed.training.metrics import ControllerMetrics
 from gan_distributed.training.outcome import Outcome
 from gan_distributed.training.stall import StallWatch
@@ -30,6 +31,8 @@ def train_in_process(
     config = assignment.config
     use_gpu = torch.cuda.is_available() if config.cluster.use_gpu is None else config.cluster.use_gpu
     world = World(device=torch.device("cuda" if use_gpu else "cpu"))
+    if not use_gpu:
+        keep_freed_memory()
     cpus_per_worker = config.cluster.cpus_per_worker or usable_cores()
     watch = StallWatch(config.cluster.stall_timeout_s, _tell_stall)
     with contextlib.closing(watch), contextlib.closing(ControllerMetrics(config, stop_requested)) as metrics:
