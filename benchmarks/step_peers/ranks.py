@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.distributed as dist
 
+from gan_distributed.training.memory import keep_freed_memory
 from gan_distributed.training.world import World
 from step_peers.turns import Times, told
 
@@ -34,6 +35,7 @@ def _joined(count: int) -> Iterator[World]:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
         sys.exit(subprocess.call([*torchrun, *sys.argv], env={**os.environ, "OMP_NUM_THREADS": "1"}))
     torch.set_num_threads(1)
+    keep_freed_memory()
     dist.init_process_group("gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size(), dist.get_rank())
