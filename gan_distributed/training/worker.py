@@ -140,7 +140,8 @@ def _attempt(
     config, run = resume.config, RunFolder(assignment.run_url)
     set_precision(config, world.device)
     images, names = ImageSpec(manifest.height, manifest.channels, manifest.num_classes), manifest.class_names or ()
-    state = TrainState(config, images, world, resume.rollbacks)
+    is_new = resume.state is None and resume.origin is None
+    state = TrainState(config, images, world, resume.rollbacks, draws_weights=is_new)
     if resume.state is not None:
         state.load(resume.state)
     elif resume.origin is not None:

@@ -13,6 +13,7 @@ from in_process import run_here, train_here
 from gan_distributed.config import load_config
 from gan_distributed.data import storage
 from gan_distributed.errors import CheckpointError, ResumeError
+from gan_distributed.models import initialization
 from gan_distributed.models.networks import ImageSpec
 from gan_distributed.training.checkpoint import newest_checkpoint, open_checkpoint
 from gan_distributed.training.run_folder import RunFolder
@@ -101,6 +102,14 @@ def test_what_is_changed_on_purpose_is_written_down_once(folder, capsys):
         ResumeError, match="loss.r1_gamma was 0.5, now 0.0; optimizer.generator.lr was 0.001, now 0.005"
     ):
         train_here(folder, str(folder / "data"), "training.total_kimg=0.2")
+
+
+def test_a_resume_draws_no_first_weights(folder, monkeypatch):
+    def draws(*_arguments):
+        pytest.fail("drew weights that a checkpoint has")
+
+    monkeypatch.setattr(initialization, "start_network", draws)
+    assert train_here(folder, str(folder / "data"), LONGER) == 0
 
 
 def state_of(url):
