@@ -11,7 +11,13 @@ from toy_families import training_context
 from gan_distributed.config import ModelConfig
 from gan_distributed.models import grouped, resampling, resampling_cpu, resampling_gpu
 from gan_distributed.models.attention import SelfAttention
-from gan_distributed.models.initialization import fan_in_normal, orthogonal, start_network, xavier_uniform
+from gan_distributed.models.initialization import (
+    fan_in_normal,
+    orthogonal,
+    start_network,
+    start_vectors,
+    xavier_uniform,
+)
 from gan_distributed.models.layers import BatchContext, BatchNorm, ConditionalBatchNorm, Groups
 from gan_distributed.models.r3gan import Discriminator, Generator, Pointwise
 from gan_distributed.models.resampling import (
@@ -20,7 +26,7 @@ from gan_distributed.models.resampling import (
     upsample_binomial,
     upsample_nearest,
 )
-from gan_distributed.models.residual import UpBlock, plain_convolution
+from gan_distributed.models.residual import DownBlock, UpBlock, plain_convolution
 from gan_distributed.randomness import Draws
 
 ONE = torch.zeros(1, dtype=torch.int64)
@@ -199,6 +205,18 @@ def test_an_up_blocks_shortcut_before_the_repetition_changes_nothing():
     x = numbers(2, 3, 4, 4)
     nn.init.zeros_(block.conv2.weight)
     torch.testing.assert_close(block(x, training_context(2)), block.shortcut(upsample_nearest(x)))
+
+
+def test_a_down_blocks_biases_and_means_may_change_places():
+    """As it is told: both convolutions with their biases, then means; the shortcut at the full size."""
+    block = DownBlock(3, 4, 5, down=True).double()
+    for index, parameter in enumerate(block.parameters()):
+        nn.init.normal_(parameter, generator=torch.Generator().manual_seed(index))
+    start_vectors(block, 0, "block")
+    x = numbers(2, 3, 6, 6)
+    y = block.conv2(functional.relu(block.conv1(functional.relu(x))))
+    wanted = functional.avg_pool2d(y + block.shortcut(x), 2)
+    torch.testing.assert_close(block(x), wanted, rtol=1e-12, atol=1e-12)
 
 
 def started_attention(channels: int) -> SelfAttention:

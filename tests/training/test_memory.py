@@ -5,8 +5,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from datasets import write_dataset
+from in_process import train_here
 
-from gan_distributed.training import memory
+from gan_distributed.config import load_config
+from gan_distributed.errors import InputError
+from gan_distributed.training import cluster, in_process, memory
 
 # Forty megabytes, freed and taken anew, with a thread's own heap or the process's.
 PROGRAM = """
@@ -61,3 +66,30 @@ def test_what_the_user_set_stays(monkeypatch):
     memory.keep_freed_memory_of_children()
     assert os.environ["MALLOC_ARENA_MAX"] == "7"
     assert os.environ["MALLOC_MMAP_MAX_"] == "0"
+
+
+def test_a_run_without_ray_keeps_it(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(in_process, "keep_freed_memory", lambda: asked.append(True))
+    write_dataset(str(tmp_path / "data"))
+    assert train_here(tmp_path, str(tmp_path / "data"), "cluster.use_gpu=false") == 0
+    assert asked == [True]
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_a_ray_that_is_started_here_keeps_it_where_the_workers_are_on_cpus(has_gpu, monkeypatch):
+    found = {}
+
+    def start(**options):
+        found.update(options | os.environ)
+        raise ConnectionError("far enough")
+
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "RAY_"))}
+    monkeypatch.setattr(os, "environ", clean)
+    monkeypatch.setattr(cluster, "_init", start)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    with pytest.raises(InputError), cluster.ray_cluster(load_config(None), lambda: False):
+        pass
+    assert found["address"] == "local"
+    assert ("MALLOC_MMAP_MAX_" in found) is not has_gpu
+    assert found["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] == "0"
