@@ -6,10 +6,8 @@ Milliseconds a call, medians of interleaved rounds, channels last, without tf32:
 layer, a channel a group. On a CPU of one thread and at a quarter of the width.
 """
 
-import argparse
-
 import torch
-from resampling import rivals
+from resampling import device_asked, rivals
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,11 +19,7 @@ _PARTS = {"cpu": 4, "cuda": 1}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=list(_PARTS))
-    device = parser.parse_args().device
-    torch.set_num_threads(1)
-    torch.set_grad_enabled(False)
+    device = device_asked(__doc__)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     print(f"{'':<46}{'products':>10}{'torch':>10}")
     for channels, groups, kernel, padding in ((1536, 96, 3, 1), (768, 768, 4, 0)):

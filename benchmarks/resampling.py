@@ -27,11 +27,7 @@ _SHAPES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=list(_SHAPES))
-    device = parser.parse_args().device
-    torch.set_num_threads(1)
-    torch.set_grad_enabled(False)
+    device = device_asked(__doc__)
     print(f"{'':<46}{'cpu':>10}{'gpu':>10}{'other':>10}")
     for dtype in (torch.float32, torch.bfloat16):
         for num, channels, side in _SHAPES[device]:
@@ -48,6 +44,16 @@ def main() -> None:
             rivals(f"{name} from twice", large, resampling_cpu.gathered, resampling_gpu.gathered, by_convolution)
             rivals(f"{name} sums of 2 x 2", large, resampling_cpu.summed, resampling_gpu.summed, _sums)
             rivals(f"{name} repeated", small, resampling_cpu.repeated, resampling_gpu.repeated, _repeats)
+
+
+def device_asked(description: str | None) -> str:
+    """What `--device` says; from then on nothing has gradients, and a CPU one thread."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=list(_SHAPES))
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    device: str = parser.parse_args().device
+    return device
 
 
 def _by(convolution: Callable[..., Tensor], filters: Tensor, geometry: dict[str, int]) -> Callable[[Tensor], Tensor]:

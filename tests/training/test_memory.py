@@ -89,7 +89,7 @@ def test_a_ray_that_is_started_here_keeps_it_where_the_workers_are_on_cpus(has_g
     monkeypatch.setattr(cluster, "_init", start)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     with pytest.raises(InputError), cluster.ray_cluster(load_config(None), lambda: False):
-        pass
+        pytest.fail("Ray was not to be started")
     assert found["address"] == "local"
     assert ("MALLOC_MMAP_MAX_" in found) is not has_gpu
     assert found["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] == "0"
