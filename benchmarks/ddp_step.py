@@ -43,6 +43,7 @@ _RANKS = 2
 _IMAGES = 640
 _LATENT_DIM = 64
 _TICK_STEPS = 10
+_PROFILED = 4
 _MOST_APART = 1e-6
 # What both sides are compared at: float64 takes long, and the same lines run at any size.
 _SMALL_BATCH, _SMALL_WIDTH = 16, 8
@@ -67,6 +68,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64, help="of both ranks together")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--precision", default=None, help="of both sides; the device's own without it")
+    parser.add_argument("--bucket-mb", type=float, default=None, help="training.reduction_bucket_mb of ours")
+    parser.add_argument("--profile", action="store_true", help="also a table of each side's operators, of rank 0")
     tell_figures(_RANKS, measured, parser.parse_args())
 
 
@@ -86,14 +89,17 @@ def measured(options: argparse.Namespace, world: World) -> dict[str, float | str
             for network, share in distances(small, ImageSpec(resolution, 3, 0), world).items():
                 figures[f"distance_{network}_{case}"] = f"{share:.1e}"
             more = _VALUES[case] | {"training__tick_kimg": _TICK_STEPS * options.batch_size / 1000}
+            more["training__reduction_bucket_mb"] = options.bucket_mb
             config = example_config(options.batch_size, _LATENT_DIM, options.width, precision, **more)
-            figures |= case_figures(case, config, data, str(shared / f"run-{case}"), options.rounds, world)
+            figures |= case_figures(case, config, data, str(shared / f"run-{case}"), options, world)
         # Until then the other rank reads what this one made.
         dist.barrier()
     return figures
 
 
-def case_figures(case: str, config: Config, data: str, run: str, rounds: int, world: World) -> dict[str, float | str]:
+def case_figures(
+    case: str, config: Config, data: str, run: str, options: argparse.Namespace, world: World
+) -> dict[str, float | str]:
     figures: dict[str, float | str] = {}
     rows, local = rows_of(data), config.training.batch_size // world.size
     ddp = DdpLoop(
@@ -103,12 +109,27 @@ def case_figures(case: str, config: Config, data: str, run: str, rounds: int, wo
         lambda: torch.randn(local, config.model.latent_dim),
     )
     with our_loop(config, data, run, world) as ours:
-        times = over_ranks(in_turn({"ddp": ddp, "ours": ours}, rounds, together=dist.barrier), world)
+        sides: dict[str, Callable[[], object]] = {"ddp": ddp, "ours": ours}
+        times = over_ranks(in_turn(sides, options.rounds, together=dist.barrier), world)
+        if options.profile:
+            for name, step in sides.items():
+                tell_operators(name, step, world)
     for name, one in times.items():
         figures[f"images_per_s_{name}_{case}"] = config.training.batch_size / statistics.median(one.wall)
     figures[f"ratio_to_ddp_{case}"] = ratio(times["ddp"], times["ours"], "wall")
     figures[f"ratio_to_ddp_{case}_cpu"] = ratio(times["ddp"], times["ours"])
     return figures
+
+
+def tell_operators(name: str, step: Callable[[], object], world: World) -> None:
+    """Those that take longest in some steps, on standard error."""
+    dist.barrier()
+    with torch.profiler.profile() as profile:
+        for _ in range(_PROFILED):
+            step()
+    if world.rank == 0:
+        table = profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=25)
+        print(f"{name}, {_PROFILED} steps\n{table}", file=sys.stderr)
 
 
 def distances(config: Config, images: ImageSpec, world: World) -> dict[str, float]:

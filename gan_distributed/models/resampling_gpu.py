@@ -5,6 +5,8 @@ The binomial filter is a product with a matrix over pixels that is zero for the 
 (`benchmarks/resampling.py --device cuda`). Channels first it is right, and slow.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -13,11 +15,13 @@ from gan_distributed.models.pixels import as_images, as_pixels
 # Up to this side of the smaller map the products go over both axes at once, by the bytes of a number: in float32 they
 # take longer than memory soon.
 _MOST_AT_ONCE = {2: 16, 4: 8, 8: 8}
-# Bytes of a number, in products of which all that memory delivers is multiplied in time.
+# Bytes of a number: products of such keep up with memory, those of wider ones do not.
 _SHORT = 2
+# What numbers are copied as, the widest that fits.
 _PACKS = (torch.complex128, torch.int64, torch.int32)
-# By what they do, length, precision and device.
-_matrices: dict[tuple[str, int, torch.dtype, torch.device], Tensor] = {}
+_Kind = Literal["an axis", "both axes", "two rows"]
+# By kind, length, precision and device.
+_matrices: dict[tuple[_Kind, int, torch.dtype, torch.device], Tensor] = {}
 
 
 def repeated(x: Tensor) -> Tensor:
@@ -79,18 +83,18 @@ def _packed(pixels: Tensor) -> Tensor:
     return pixels
 
 
-def _matrix(what: str, length: int, like: Tensor) -> Tensor:
+def _matrix(kind: _Kind, length: int, like: Tensor) -> Tensor:
     """What each pixel adds to those of the other size, in the precision of `like`; length: of the smaller one.
 
     an axis: the binomial filter's [2 length, length].   both axes: [4 length^2, length^2].
     two rows: [length, 4 length], sums of 2 x 2 pixels in two rows.
     """
     if torch.compiler.is_compiling():
-        return _new_matrix(what, length, like)
-    key = (what, length, like.dtype, like.device)
+        return _new_matrix(kind, length, like)
+    key = (kind, length, like.dtype, like.device)
     matrix = _matrices.get(key)
     if matrix is None:
-        matrix = _new_matrix(what, length, like)
+        matrix = _new_matrix(kind, length, like)
         # What a graph records has its numbers only once it is launched.
         if not _is_traced(matrix) and not (like.is_cuda and torch.cuda.is_current_stream_capturing()):
             _matrices[key] = matrix
@@ -102,10 +106,10 @@ def _is_traced(x: Tensor) -> bool:
     return type(x) is not Tensor
 
 
-def _new_matrix(what: str, length: int, like: Tensor) -> Tensor:
-    if what == "two rows":
+def _new_matrix(kind: _Kind, length: int, like: Tensor) -> Tensor:
+    if kind == "two rows":
         one = torch.eye(length, dtype=like.dtype, device=like.device).repeat_interleave(2, dim=1)
         return torch.cat([one, one], dim=1)
     away = torch.arange(2 * length, device=like.device)[:, None] - 2 * torch.arange(length, device=like.device)
     along = (2 - away.abs()).clamp_min(0).to(like.dtype) / 2
-    return torch.kron(along, along) if what == "both axes" else along
+    return torch.kron(along, along) if kind == "both axes" else along
